@@ -1,0 +1,32 @@
+# Build options and the flags that every target shares.
+option(ERNE_TESTS "build the tests" ON)
+option(ERNE_FUZZ "build the libFuzzer targets (clang only)" OFF)
+option(ERNE_EXAMPLES "build examples/" OFF)
+option(ERNE_WERROR "treat warnings as errors" ON)
+set(ERNE_SANITIZE "" CACHE STRING "sanitizers, e.g. address,undefined or thread")
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "build type" FORCE)
+endif()
+# Asserts that matter are ERNE_CHECK, on in every build; -O2 everywhere, kernels choose -O3 themselves.
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+
+# Contraction is written out (fma intrinsics): a result must not depend on how a loop was vectorised.
+add_compile_options(-ffp-contract=off -Wall -Wextra -Wshadow -Wconversion)
+if(ERNE_WERROR)
+  add_compile_options(-Werror)
+endif()
+if(ERNE_SANITIZE)
+  add_compile_options(-fsanitize=${ERNE_SANITIZE} -fno-omit-frame-pointer -g1)
+  add_link_options(-fsanitize=${ERNE_SANITIZE})
+endif()
+
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()

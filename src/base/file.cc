@@ -1,0 +1,130 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+
+namespace erne {
+namespace {
+
+[[noreturn]] void fail_errno(const char* action, const std::filesystem::path& path) {
+  const int cause = errno;
+  const Code code = cause == ENOENT || cause == ENOTDIR ? Code::kNotFound : Code::kIo;
+  fail(code, "cannot {} {}: {}", action, path.string(), std::strerror(cause));
+}
+
+// A descriptor that closes itself.
+class Descriptor {
+ public:
+  explicit Descriptor(const std::filesystem::path& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    if (fd_ < 0) fail_errno("open", path);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() { ::close(fd_); }
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+size_t regular_file_size(int fd, const std::filesystem::path& path) {
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) fail_errno("stat", path);
+  if (!S_ISREG(info.st_mode)) fail(Code::kInvalidArgument, "{} is not a regular file", path.string());
+  return static_cast<size_t>(info.st_size);
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
+  const Descriptor fd(path);
+  size_ = regular_file_size(fd.get(), path);
+  if (size_ == 0) return;
+  void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+  if (mapped == MAP_FAILED) fail_errno("map", path);
+  data_ = static_cast<const std::byte*>(mapped);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+std::string read_file(const std::filesystem::path& path, size_t max_bytes) {
+  const Descriptor fd(path);
+  const size_t size = regular_file_size(fd.get(), path);
+  if (size > max_bytes) {
+    fail(Code::kInvalidArgument, "{} has {} bytes; at most {} are read", path.string(), size, max_bytes);
+  }
+  std::string text(size, '\0');
+  size_t done = 0;
+  while (done < size) {
+    const ssize_t n = ::read(fd.get(), text.data() + done, size - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_errno("read", path);
+    if (n == 0) break;
+    done += static_cast<size_t>(n);
+  }
+  text.resize(done);
+  return text;
+}
+
+AtomicFile::AtomicFile(const std::filesystem::path& path) : target_(path) {
+  static std::atomic<unsigned> counter{0};
+  temporary_ = path;
+  temporary_ += fmt::format(".tmp-{}-{}", ::getpid(), counter.fetch_add(1));
+  fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (fd_ < 0) fail_errno("create", temporary_);
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ < 0) return;
+  ::close(fd_);
+  ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(const void* data, size_t size) {
+  const char* cursor = static_cast<const char*>(data);
+  written_ += size;
+  while (size > 0) {
+    const ssize_t n = ::write(fd_, cursor, size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_errno("write", temporary_);
+    cursor += n;
+    size -= static_cast<size_t>(n);
+  }
+}
+
+void AtomicFile::commit() {
+  if (::fsync(fd_) != 0) fail_errno("flush", temporary_);
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail_errno("rename to", target_);
+  ::close(std::exchange(fd_, -1));
+}
+
+void write_file(const std::filesystem::path& path, std::string_view text) {
+  AtomicFile file(path);
+  file.write(text);
+  file.commit();
+}
+
+}  // namespace erne

@@ -1,0 +1,62 @@
+// Files: read-only maps, bounded reads, and writes that appear whole or not at all.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace erne {
+
+/// A file mapped read-only. Movable; unmaps on destruction. An empty file is valid and maps to an empty span.
+/// A file that another process truncates while it is mapped is outside what can be checked (SIGBUS).
+class MappedFile {
+ public:
+  MappedFile() = default;
+  /// Throws Error{kNotFound} or Error{kIo} naming the path.
+  explicit MappedFile(const std::filesystem::path& path);
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  ~MappedFile();
+
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+/// Whole file as a string; throws Error{kNotFound}, Error{kIo}, or Error{kInvalidArgument} if larger than max_bytes.
+std::string read_file(const std::filesystem::path& path, size_t max_bytes = size_t{256} << 20);
+
+/// Writes to "PATH.tmp-<pid>-<n>" beside the target and renames over it in commit(). Without commit() nothing is left.
+class AtomicFile {
+ public:
+  explicit AtomicFile(const std::filesystem::path& path);
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+  ~AtomicFile();
+
+  void write(const void* data, size_t size);
+  void write(std::string_view text) { write(text.data(), text.size()); }
+  uint64_t written() const { return written_; }
+  /// Flushes to disk (fsync), renames. Throws Error{kIo} naming the path and the cause.
+  void commit();
+
+ private:
+  std::filesystem::path target_;
+  std::filesystem::path temporary_;
+  int fd_ = -1;
+  uint64_t written_ = 0;
+};
+
+/// AtomicFile for a whole text.
+void write_file(const std::filesystem::path& path, std::string_view text);
+
+}  // namespace erne

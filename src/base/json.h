@@ -1,0 +1,30 @@
+// JSON from untrusted sources: nlohmann's parser behind a nesting limit and errors that say where.
+//
+// Include this (and so the heavy json.hpp) only in .cc files; headers use <nlohmann/json_fwd.hpp>.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace erne {
+
+using Json = nlohmann::json;
+/// Keeps the order in which keys were written (chat templates and tool schemas show it).
+using OrderedJson = nlohmann::ordered_json;
+
+struct JsonLimits {
+  int max_depth = 128;
+};
+
+/// Parses UTF-8 JSON. `what` names the source in errors ("config.json", "request body"). Throws
+/// Error{kInvalidArgument} with the byte offset for bad syntax, too deep nesting or invalid UTF-8. Last duplicate wins.
+Json parse_json(std::string_view text, std::string_view what, JsonLimits limits = {});
+OrderedJson parse_ordered_json(std::string_view text, std::string_view what, JsonLimits limits = {});
+
+/// One line, UTF-8 kept, invalid UTF-8 replaced by U+FFFD (never throws on text).
+std::string dump_json(const Json& value);
+std::string dump_json(const OrderedJson& value);
+
+}  // namespace erne

@@ -1,0 +1,137 @@
+#include "base/thread_pool.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <condition_variable>
+#include <fstream>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/error.h"
+
+namespace erne {
+namespace {
+
+// About 20 to 50 microseconds: longer than the gap between two kernels of a step, far shorter than a scheduling quantum.
+constexpr int kSpins = 4000;
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+struct Range {
+  int64_t begin, end;
+};
+
+Range range_of(int64_t size, int64_t grain, int num_threads, int thread) {
+  const int64_t grains = (size + grain - 1) / grain;
+  const auto edge = [&](int64_t t) { return std::min(size, grains * t / num_threads * grain); };
+  return {edge(thread), edge(thread + 1)};
+}
+
+}  // namespace
+
+struct ThreadPool::State {
+  explicit State(int threads) : num_threads(threads) {}
+
+  const int num_threads;
+  std::vector<std::thread> workers;
+  std::mutex mutex;
+  std::condition_variable start;
+  std::atomic<uint64_t> generation{0};  // one per parallel_for; workers wait for it to change
+  std::atomic<int> unfinished{0};
+  std::atomic<bool> stopping{false};
+  Task task = nullptr;
+  void* context = nullptr;
+  int64_t size = 0;
+  int64_t grain = 1;
+
+  void work(int thread) {
+    uint64_t seen = 0;
+    while (true) {
+      for (int spin = 0; spin < kSpins && generation.load(std::memory_order_acquire) == seen; ++spin) relax();
+      if (generation.load(std::memory_order_acquire) == seen) {
+        std::unique_lock lock(mutex);
+        start.wait(lock, [&] { return generation.load(std::memory_order_acquire) != seen; });
+      }
+      seen = generation.load(std::memory_order_acquire);
+      if (stopping.load(std::memory_order_acquire)) return;
+      const Range r = range_of(size, grain, num_threads, thread);
+      if (r.begin < r.end) task(context, r.begin, r.end, thread);
+      unfinished.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+  void release() {
+    {
+      const std::lock_guard lock(mutex);
+      generation.fetch_add(1, std::memory_order_release);
+    }
+    start.notify_all();
+  }
+};
+
+ThreadPool::ThreadPool(int num_threads)
+    : state_(std::make_unique<State>(num_threads > 0 ? num_threads : available_cores())) {
+  State& s = *state_;
+  for (int t = 1; t < s.num_threads; ++t) s.workers.emplace_back([&s, t] { s.work(t); });
+}
+
+ThreadPool::~ThreadPool() {
+  state_->stopping.store(true, std::memory_order_release);
+  state_->release();
+  for (std::thread& worker : state_->workers) worker.join();
+}
+
+int ThreadPool::num_threads() const { return state_->num_threads; }
+
+void ThreadPool::run(int64_t size, int64_t grain, Task task, void* context) {
+  ERNE_CHECK(size >= 0 && grain > 0, "size {}, grain {}", size, grain);
+  State& s = *state_;
+  if (s.num_threads == 1 || size <= grain) {
+    if (size > 0) task(context, 0, size, 0);
+    return;
+  }
+  s.task = task;
+  s.context = context;
+  s.size = size;
+  s.grain = grain;
+  s.unfinished.store(s.num_threads - 1, std::memory_order_relaxed);
+  s.release();
+  const Range r = range_of(size, grain, s.num_threads, 0);
+  if (r.begin < r.end) task(context, r.begin, r.end, 0);
+  for (int spin = 0; s.unfinished.load(std::memory_order_acquire) != 0; ++spin) {
+    if (spin < kSpins) {
+      relax();
+    } else {
+      std::this_thread::yield();
+    }
+  }
+}
+
+int available_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  int cores = ::sched_getaffinity(0, sizeof(set), &set) == 0
+                  ? CPU_COUNT(&set)
+                  : static_cast<int>(std::thread::hardware_concurrency());
+  // cgroup v2: "max 100000" or "<quota> <period>".
+  std::ifstream file("/sys/fs/cgroup/cpu.max");
+  std::string quota;
+  double period = 0;
+  if (file >> quota >> period && quota != "max" && period > 0) {
+    cores = std::min(cores, static_cast<int>(std::ceil(std::stod(quota) / period)));
+  }
+  return std::max(1, cores);
+}
+
+}  // namespace erne

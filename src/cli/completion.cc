@@ -1,0 +1,7 @@
+#include "cli/verbs.h"
+
+namespace erne::cli {
+
+void add_completion(CLI::App&) {}
+
+}  // namespace erne::cli

@@ -1,0 +1,109 @@
+// The engine: continuous batching over one model. Server, chat and benches are its users (docs/engine.md).
+//
+// Threads: submit(), abort() and stats() may be called from any thread; one engine thread owns all scheduling state.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/request.h"
+#include "tensor/dtype.h"
+
+namespace erne {
+
+class Tokenizer;
+struct TextConfig;
+struct GenerationConfig;
+
+enum class SchedulePolicy { kFcfs, kLongestPrefix, kLongestOutput, kRandom };
+
+struct EngineOptions {
+  std::filesystem::path model_path;  ///< a folder
+  std::string device = "cpu";        ///< "cpu", "null"
+  std::optional<DType> dtype;        ///< absent: from the checkpoint (f16 computes in bf16)
+  int num_threads = 0;               ///< 0: all cores
+  std::optional<int64_t> context_length;
+  std::optional<int64_t> max_total_tokens;  ///< KV pool; absent: from memory
+  double mem_fraction_static = 0.88;
+  int page_size = 16;
+  int max_running_requests = 256;
+  std::optional<int> max_queued_requests;
+  std::optional<int64_t> max_queued_tokens;
+  int chunked_prefill_size = 2048;  ///< -1: off
+  int max_prefill_tokens = 16384;
+  bool enable_mixed_chunk = true;
+  bool disable_radix_cache = false;
+  SchedulePolicy schedule_policy = SchedulePolicy::kFcfs;
+  double schedule_conservativeness = 1.0;
+  uint64_t random_seed = 0;
+  bool show_progress = false;
+};
+
+/// A snapshot; counters never go back.
+struct EngineStats {
+  int running = 0, queued = 0;
+  int64_t pool_tokens = 0, used_tokens = 0, cached_tokens = 0, free_tokens = 0;  ///< used: held by live requests
+  int64_t locked_nodes = 0;                                                     ///< of the prefix cache
+  double gen_throughput = 0;                                                    ///< tokens/s, recent
+  uint64_t prompt_tokens_total = 0, cached_tokens_total = 0, generation_tokens_total = 0;
+  uint64_t requests_total = 0, finished_total = 0, aborted_total = 0, retractions_total = 0, evicted_tokens_total = 0;
+  uint64_t steps_total = 0;
+  double last_step_age_s = 0;  ///< since the last completed step; for /health
+  uint64_t weight_bytes = 0, kv_bytes = 0;
+  double load_s = 0;
+};
+
+class Engine {
+ public:
+  /// Loads model and tokenizer and starts the engine thread. Throws Error as loaders do; kOutOfMemory says which flag helps.
+  explicit Engine(const EngineOptions& options);
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+  /// Aborts what still runs and joins.
+  ~Engine();
+
+  /// Validates and queues; the sink lives until its last output. Returns the request's id. Throws Error{kInvalidArgument}
+  /// (a message with "maximum context length" and code context for over-long prompts), Error{kConflict} for a live id,
+  /// Error{kUnavailable} when the queue is full.
+  std::string submit(Request request, std::shared_ptr<OutputSink> sink);
+  /// Ends every live request whose id starts with `prefix` (all if empty) with FinishReason::kAbort; unknown ids are fine.
+  void abort(const std::string& prefix);
+  /// Empties the prefix cache if nothing runs or waits; else returns false.
+  bool flush_cache();
+  EngineStats stats() const;
+
+  const Tokenizer& tokenizer() const;
+  const TextConfig& config() const;
+  const GenerationConfig& generation_config() const;
+  const EngineOptions& options() const;  ///< resolved
+  int64_t context_length() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// A sink to read from with a blocking call: for programs, chat and tests.
+class TokenStream final : public OutputSink {
+ public:
+  void on_output(Output output) override;
+  /// Waits for the next output; nullopt once every choice has finished.
+  std::optional<Output> next();
+  explicit TokenStream(int num_choices = 1) : open_choices_(num_choices) {}
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable ready_;
+  std::vector<Output> outputs_;
+  size_t read_ = 0;
+  int open_choices_;
+};
+
+}  // namespace erne

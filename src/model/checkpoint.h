@@ -1,0 +1,58 @@
+// A checkpoint folder as one name space: whatever the layout on disk (spec text.md 2), tensors are found by their PT names
+// ("model.layers.3.self_attn.q_proj.weight") as [out, in] views into the mapped files.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/config.h"
+#include "tensor/tensor.h"
+
+namespace erne {
+
+/// Layouts of spec text.md 2.4, detected by content.
+enum class CheckpointLayout { kPt, kEarlyPt, kPaddle, kStacked };
+
+class Checkpoint {
+ public:
+  /// Opens config.json and all shards, checks every header (sizes, offsets, overlaps, duplicates, index paths) and maps
+  /// them. Throws Error naming file, tensor and cause.
+  static std::unique_ptr<Checkpoint> open(const std::filesystem::path& folder);
+
+  Checkpoint(const Checkpoint&) = delete;
+  Checkpoint& operator=(const Checkpoint&) = delete;
+  ~Checkpoint();
+
+  const std::filesystem::path& folder() const;
+  const TextConfig& config() const;
+  const GenerationConfig& generation_config() const;
+  CheckpointLayout layout() const;
+
+  bool has(std::string_view pt_name) const;
+  /// A matrix of exactly this shape. Throws Error{kCorrupt} if absent or of another shape or type.
+  MatrixView matrix(std::string_view pt_name, int64_t rows, int64_t cols) const;
+  /// A vector of exactly `size` floats (shapes [size] and [1, size]).
+  std::vector<float> vector(std::string_view pt_name, int64_t size) const;
+
+  struct Entry {
+    std::string name;  ///< as stored
+    DType dtype;
+    std::vector<int64_t> shape;
+    uint64_t bytes;
+    std::string file;
+  };
+  /// Every stored tensor, for inspect.
+  std::vector<Entry> entries() const;
+
+ private:
+  struct State;
+  explicit Checkpoint(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace erne

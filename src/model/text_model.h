@@ -1,0 +1,54 @@
+// The ERNIE 4.5 decoder, dense and MoE, as ops calls: one description for every device and precision (spec text.md 3).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "device/device.h"
+#include "model/config.h"
+#include "ops/ctx.h"
+
+namespace erne {
+
+class Checkpoint;
+
+struct LoadOptions {
+  DType dtype = DType::kBF16;  ///< compute and weight type: kF32 or kBF16
+  bool show_progress = false;
+};
+
+/// Sees the f32 residual stream [T, H] entering layer `layer`; layer == num_layers means the state after model.norm.
+using HiddenObserver = std::function<void(int layer, const Tensor& hidden)>;
+
+class TextModel {
+ public:
+  /// Maps and packs all weights. Throws Error naming file, tensor and cause for missing, misshapen or contradicting ones.
+  static std::unique_ptr<TextModel> load(const Checkpoint& checkpoint, Device& device, const LoadOptions& options);
+
+  TextModel(const TextModel&) = delete;
+  TextModel& operator=(const TextModel&) = delete;
+  ~TextModel();
+
+  const TextConfig& config() const;
+  DType dtype() const;
+  /// Bytes of all packed weights.
+  uint64_t weight_bytes() const;
+  /// Shape of the KV cache that forward() needs; cache dtype equals the compute dtype.
+  KvCacheSpec kv_spec(int block_tokens) const;
+  /// Arena bytes that a step of num_tokens tokens and num_logit_rows rows needs.
+  size_t arena_bytes(int64_t num_tokens, int64_t num_logit_rows) const;
+
+  /// Runs one step: writes the batch's keys and values to the cache and returns f32 logits [batch.logit_rows.size(), V] in
+  /// ctx.arena, in host-readable memory. Positions and block tables must be valid (the caller's invariant).
+  Tensor forward(Ctx& ctx, const Batch& batch, KvCache& cache, const HiddenObserver& observer = {}) const;
+
+ private:
+  struct State;
+  explicit TextModel(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace erne

@@ -1,0 +1,56 @@
+// Element types and the conversions between them. bfloat16 and float16 are plain 16-bit structs: g++ 12 has no <stdfloat>.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace erne {
+
+enum class DType : uint8_t { kF32, kF16, kBF16, kF64, kI64, kI32, kI16, kI8, kU8, kU16, kU32, kU64, kBool };
+
+/// Bytes of one element.
+size_t dtype_bytes(DType dtype);
+/// "float32", "bfloat16", …
+std::string_view dtype_name(DType dtype);
+
+struct bf16 {
+  uint16_t bits;
+};
+struct f16 {
+  uint16_t bits;
+};
+
+constexpr float to_f32(float x) { return x; }
+constexpr float to_f32(bf16 x) { return std::bit_cast<float>(uint32_t{x.bits} << 16); }
+/// IEEE 754 binary16, subnormals, infinities and NaN included.
+constexpr float to_f32(f16 x) {
+  const uint32_t sign = (uint32_t{x.bits} & 0x8000U) << 16;
+  const uint32_t exponent = (uint32_t{x.bits} >> 10) & 0x1FU;
+  const uint32_t mantissa = x.bits & 0x3FFU;
+  if (exponent == 0) {  // zero or subnormal: mantissa * 2^-24, exact in float
+    const float magnitude = static_cast<float>(mantissa) * 0x1.0p-24F;
+    return sign != 0 ? -magnitude : magnitude;
+  }
+  const uint32_t bits = exponent == 31 ? 0x7F800000U | mantissa << 13 : (exponent + 112) << 23 | mantissa << 13;
+  return std::bit_cast<float>(sign | bits);
+}
+
+/// Round to nearest, ties to even; NaN stays NaN.
+constexpr bf16 to_bf16(float x) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return {static_cast<uint16_t>(bits >> 16 | 0x40U)};
+  return {static_cast<uint16_t>((bits + 0x7FFFU + (bits >> 16 & 1U)) >> 16)};
+}
+
+/// Round to nearest, ties to even; overflow to infinity; NaN stays NaN.
+f16 to_f16(float x);
+
+/// n elements of src (kF32, kF16, kBF16, kF64, or kU16 = bfloat16 bits, as Paddle stores them) to float. src may be
+/// unaligned. Throws Error{kUnsupported} for other types.
+void convert_to_f32(const void* src, DType dtype, float* dst, size_t n);
+/// The reverse, for kF32, kF16, kBF16.
+void convert_from_f32(const float* src, DType dtype, void* dst, size_t n);
+
+}  // namespace erne
