@@ -84,6 +84,9 @@ struct Routing {
   int32_t* slot_of = nullptr;       ///< [T, top_k] choice -> place in the grouped order
 };
 
+/// Which row of x feeds a grouped slot: the slot's token (x has T rows) or the slot itself (x has T * top_k rows).
+enum class ExpertRows : uint8_t { kByToken, kBySlot };
+
 struct RouterArgs {
   const Tensor* weight;   ///< f32 [E, H], never quantised
   const float* bias;      ///< f32 [E] e_score_correction_bias: moves the choice, not the weights
@@ -142,10 +145,10 @@ class Device {
                          const Tensor& out) = 0;
   /// Softmax router of spec text.md 3.6 in f32; fills every array of `routing`.
   virtual void route(const Tensor& h, const RouterArgs& args, Routing& routing) = 0;
-  /// Grouped linear: slot s of expert e gives y[s, :] = epilogue(x[row(s), :] experts[e]^T), where row(s) is slot_token[s]
-  /// when x has num_tokens rows (gather), else s. All experts in one call; only chosen experts are read.
-  virtual void expert_linear(const Tensor& x, std::span<const Linear> experts, const Routing& routing,
-                             Epilogue epilogue, const Tensor& y) = 0;
+  /// Grouped linear: slot s of expert e gives y[s, :] = epilogue(x[row(s), :] experts[e]^T), row(s) by `rows`. kStore or
+  /// kSiluMul. All experts in one call; only chosen experts are read.
+  virtual void expert_linear(const Tensor& x, ExpertRows rows, std::span<const Linear> experts,
+                             const Routing& routing, Epilogue epilogue, const Tensor& y) = 0;
   /// x[t, :] += sum over the token's choices, in top-k order, of weights[t, j] * y[slot_of[t, j], :]; f32.
   virtual void expert_combine(const Tensor& y, const Routing& routing, const Tensor& x) = 0;
   /// Returns when everything issued so far has finished.

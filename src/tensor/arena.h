@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <utility>
 
 #include "tensor/buffer.h"
 #include "tensor/tensor.h"
@@ -13,6 +14,8 @@ class Arena {
   Arena() = default;
   /// Over memory of any device; `memory` outlives the tensors taken from it.
   explicit Arena(Buffer memory) : memory_(std::move(memory)) {}
+  /// Hands out tensors without memory and only counts: for the dry run that sizes a real arena.
+  static Arena counting();
 
   /// Uninitialised, aligned to 64 bytes, valid until reset() or until a Mark taken before it is dropped. Aborts (a broken
   /// invariant: the arena is sized from the largest step) when full.
@@ -38,6 +41,7 @@ class Arena {
 
  private:
   Buffer memory_;
+  bool counting_ = false;
   size_t used_ = 0;
   size_t high_water_ = 0;
 };
