@@ -1,0 +1,187 @@
+#include "cli/engine_flags.h"
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <random>
+
+#include "base/error.h"
+#include "base/log.h"
+
+namespace erne::cli {
+namespace {
+
+constexpr const char* kModelGroup = "Model";
+constexpr const char* kMemoryGroup = "Memory and scheduling";
+
+SchedulePolicy parse_policy(const std::string& word) {
+  if (word == "fcfs") return SchedulePolicy::kFcfs;
+  if (word == "lpm") return SchedulePolicy::kLongestPrefix;
+  if (word == "lof") return SchedulePolicy::kLongestOutput;
+  if (word == "random") return SchedulePolicy::kRandom;
+  if (word == "dfs-weight" || word == "priority") {
+    fail(Code::kUnsupported,
+         "--schedule-policy {}: not available in this version; use fcfs, lpm, lof or random", word);
+  }
+  fail(Code::kInvalidArgument, "--schedule-policy must be fcfs, lpm, lof or random, got '{}'",
+       word);
+}
+
+std::string parse_device(const std::string& word) {
+  if (word == "auto" || word == "cpu") return "cpu";
+  if (word == "null") return "null";
+  if (word == "cuda" || word == "gpu") {
+    fail(Code::kUnsupported, "--device {}: not available in this version; use cpu", word);
+  }
+  fail(Code::kInvalidArgument, "--device must be auto, cpu or null, got '{}'", word);
+}
+
+template <typename T>
+void need_at_least(const char* flag, T value, T least) {
+  if (value < least)
+    fail(Code::kInvalidArgument, "{} must be at least {}, got {}", flag, least, value);
+}
+
+template <typename T>
+void need_at_least(const char* flag, const std::optional<T>& value, T least) {
+  if (value) need_at_least(flag, *value, least);
+}
+
+void check(const EngineFlags& flags) {
+  if (flags.model_path.empty()) {
+    fail(Code::kInvalidArgument,
+         "--model-path is required: a folder, a .gguf file or a hub id such as "
+         "baidu/ERNIE-4.5-0.3B-PT");
+  }
+  need_at_least("--threads", flags.threads, 0);
+  need_at_least("--context-length", flags.context_length, int64_t{1});
+  need_at_least("--max-total-tokens", flags.max_total_tokens, int64_t{1});
+  need_at_least("--page-size", flags.page_size, 1);
+  need_at_least("--max-running-requests", flags.max_running_requests, 1);
+  need_at_least("--max-queued-requests", flags.max_queued_requests, 1);
+  need_at_least("--max-queued-tokens", flags.max_queued_tokens, int64_t{1});
+  need_at_least("--max-prefill-tokens", flags.max_prefill_tokens, 1);
+  if (flags.chunked_prefill_size != -1 && flags.chunked_prefill_size < 1) {
+    fail(Code::kInvalidArgument, "--chunked-prefill-size must be -1 (off) or at least 1, got {}",
+         flags.chunked_prefill_size);
+  }
+  if (!(flags.mem_fraction_static > 0 && flags.mem_fraction_static <= 1)) {
+    fail(Code::kInvalidArgument, "--mem-fraction-static must be in (0, 1], got {}",
+         flags.mem_fraction_static);
+  }
+  if (!(flags.schedule_conservativeness > 0)) {
+    fail(Code::kInvalidArgument, "--schedule-conservativeness must be above 0, got {}",
+         flags.schedule_conservativeness);
+  }
+}
+
+std::filesystem::path find_model(const EngineFlags& flags) {
+  if (std::filesystem::is_directory(flags.model_path)) return flags.model_path;
+  fail(Code::kNotFound, "--model-path '{}': no such folder", flags.model_path);
+}
+
+uint64_t fresh_seed() {
+  std::random_device device;
+  return uint64_t{device()} << 32 | device();
+}
+
+template <typename T>
+CLI::Option* add(CLI::App& app, const char* group, const char* name, T& value, const char* help) {
+  return app.add_option(name, value, help)->group(group)->take_last();
+}
+
+void add_model_flags(CLI::App& app, EngineFlags& f) {
+  const char* g = kModelGroup;
+  add(app, g, "-m,--model-path,--model", f.model_path, "Hugging Face folder, .gguf file or hub id");
+  add(app, g, "--revision", f.revision, "Branch, tag or commit of a hub id (main)");
+  add(app, g, "--download-dir", f.download_dir, "Where hub ids are kept (the Hugging Face cache)");
+  add(app, g, "--device", f.device, "auto, cpu, or null (computes nothing: measures the rest)")
+      ->capture_default_str();
+  add(app, g, "--dtype", f.dtype,
+      "auto (as the checkpoint), bfloat16|bf16, float32|fp32|float, float16|half|fp16 (computes in "
+      "bfloat16)")
+      ->capture_default_str();
+  add(app, g, "--context-length", f.context_length,
+      "Longest prompt plus answer in tokens (from the config)");
+  add(app, g, "--random-seed", f.random_seed,
+      "Seed of requests that bring none (fresh at each start)");
+  add(app, g, "--threads", f.threads, "Compute threads; 0 takes all cores")->capture_default_str();
+}
+
+void add_memory_flags(CLI::App& app, EngineFlags& f) {
+  const char* g = kMemoryGroup;
+  add(app, g, "--mem-fraction-static", f.mem_fraction_static,
+      "Share of memory for weights and KV cache")
+      ->capture_default_str();
+  add(app, g, "--max-total-tokens", f.max_total_tokens,
+      "Size of the KV pool in tokens (from memory)");
+  add(app, g, "--page-size", f.page_size, "Tokens per KV page")->capture_default_str();
+  add(app, g, "--max-running-requests", f.max_running_requests, "Requests in a batch")
+      ->capture_default_str();
+  add(app, g, "--max-queued-requests", f.max_queued_requests,
+      "Waiting requests before 503 (no limit)");
+  add(app, g, "--max-queued-tokens", f.max_queued_tokens,
+      "Waiting prompt tokens before 503 (no limit)");
+  add(app, g, "--chunked-prefill-size", f.chunked_prefill_size,
+      "Prompt tokens per step; -1: whole prompts")
+      ->capture_default_str();
+  add(app, g, "--max-prefill-tokens", f.max_prefill_tokens, "Prompt tokens admitted per step")
+      ->capture_default_str();
+  app.add_flag("--enable-mixed-chunk,!--disable-mixed-chunk", f.enable_mixed_chunk,
+               "Decode tokens ride along with prompt chunks (on)")
+      ->group(g);
+  app.add_flag("--disable-radix-cache", f.disable_radix_cache, "No reuse of shared prefixes")
+      ->group(g);
+  add(app, g, "--schedule-policy", f.schedule_policy, "fcfs, lpm, lof or random")
+      ->capture_default_str();
+  add(app, g, "--schedule-conservativeness", f.schedule_conservativeness,
+      "Above 1: admits later, retracts less")
+      ->capture_default_str();
+}
+
+}  // namespace
+
+std::optional<DType> parse_compute_dtype(const std::string& word) {
+  if (word == "auto") return std::nullopt;
+  if (word == "bfloat16" || word == "bf16") return DType::kBF16;
+  if (word == "float32" || word == "fp32" || word == "float") return DType::kF32;
+  if (word == "float16" || word == "half" || word == "fp16") {
+    log::warn("--dtype {}: float16 weights are read exactly, but computed in bfloat16", word);
+    return DType::kBF16;
+  }
+  fail(Code::kInvalidArgument,
+       "--dtype must be auto, bfloat16 (bf16), float32 (fp32, float) or float16 (half, fp16), got "
+       "'{}'",
+       word);
+}
+
+void add_engine_flags(CLI::App& app, EngineFlags& flags) {
+  add_model_flags(app, flags);
+  add_memory_flags(app, flags);
+}
+
+EngineOptions to_engine_options(const EngineFlags& flags) {
+  check(flags);
+  EngineOptions options;
+  options.device = parse_device(flags.device);
+  options.dtype = parse_compute_dtype(flags.dtype);
+  options.schedule_policy = parse_policy(flags.schedule_policy);
+  options.num_threads = flags.threads;
+  options.context_length = flags.context_length;
+  options.max_total_tokens = flags.max_total_tokens;
+  options.mem_fraction_static = flags.mem_fraction_static;
+  options.page_size = flags.page_size;
+  options.max_running_requests = flags.max_running_requests;
+  options.max_queued_requests = flags.max_queued_requests;
+  options.max_queued_tokens = flags.max_queued_tokens;
+  options.chunked_prefill_size = flags.chunked_prefill_size;
+  options.max_prefill_tokens = flags.max_prefill_tokens;
+  options.enable_mixed_chunk = flags.enable_mixed_chunk;
+  options.disable_radix_cache = flags.disable_radix_cache;
+  options.schedule_conservativeness = flags.schedule_conservativeness;
+  options.random_seed = flags.random_seed.value_or(fresh_seed());
+  options.model_path = find_model(flags);
+  options.show_progress = true;
+  return options;
+}
+
+}  // namespace erne::cli

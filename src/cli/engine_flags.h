@@ -1,0 +1,54 @@
+// The flags that every verb with an engine shares (serve, chat, generate, verify, bench), and their
+// way into EngineOptions. Names and defaults follow spec serving.md 1.2.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "engine/engine.h"
+#include "tensor/dtype.h"
+
+namespace CLI {
+class App;
+}
+
+namespace erne::cli {
+
+struct EngineFlags {
+  std::string model_path;
+  std::optional<std::string> revision;
+  std::optional<std::string> download_dir;
+  std::string device = "auto";
+  std::string dtype = "auto";
+  int threads = 0;
+  std::optional<int64_t> context_length;
+  std::optional<int64_t> max_total_tokens;
+  double mem_fraction_static = 0.88;
+  int page_size = 16;
+  int max_running_requests = 256;
+  std::optional<int> max_queued_requests;
+  std::optional<int64_t> max_queued_tokens;
+  int chunked_prefill_size = 2048;
+  int max_prefill_tokens = 16384;
+  bool enable_mixed_chunk = true;
+  bool disable_radix_cache = false;
+  std::string schedule_policy = "fcfs";
+  double schedule_conservativeness = 1.0;
+  std::optional<uint64_t> random_seed;
+};
+
+/// Adds the flags in the groups "Model" and "Memory and scheduling". `flags` must outlive the
+/// parse. A flag given twice takes its last value.
+void add_engine_flags(CLI::App& app, EngineFlags& flags);
+
+/// Checks the values and finds the model on disk (a hub id may be downloaded). Throws
+/// Error{kInvalidArgument} naming the flag; Error{kNotFound} where the model is not found. Absent
+/// seed: a fresh one.
+EngineOptions to_engine_options(const EngineFlags& flags);
+
+/// auto is nullopt; bfloat16|bf16, float32|fp32|float, float16|half|fp16 (f16 weights compute in
+/// bfloat16, which is logged). Throws Error{kInvalidArgument} for another word.
+std::optional<DType> parse_compute_dtype(const std::string& word);
+
+}  // namespace erne::cli
