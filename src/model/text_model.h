@@ -25,8 +25,10 @@ using HiddenObserver = std::function<void(int layer, const Tensor& hidden)>;
 
 class TextModel {
  public:
-  /// Maps and packs all weights. Throws Error naming file, tensor and cause for missing, misshapen or contradicting ones.
-  static std::unique_ptr<TextModel> load(const Checkpoint& checkpoint, Device& device, const LoadOptions& options);
+  /// Packs all weights; the embedding table stays in the mapped checkpoint, which the model keeps. Throws Error naming
+  /// file, tensor and cause for missing, misshapen or contradicting ones.
+  static std::unique_ptr<TextModel> load(std::shared_ptr<const Checkpoint> checkpoint, Device& device,
+                                         const LoadOptions& options);
 
   TextModel(const TextModel&) = delete;
   TextModel& operator=(const TextModel&) = delete;
@@ -38,7 +40,7 @@ class TextModel {
   uint64_t weight_bytes() const;
   /// Shape of the KV cache that forward() needs; cache dtype equals the compute dtype.
   KvCacheSpec kv_spec(int block_tokens) const;
-  /// Arena bytes that a step of num_tokens tokens and num_logit_rows rows needs.
+  /// Arena bytes that a step of num_tokens tokens and num_logit_rows rows needs, from a dry run.
   size_t arena_bytes(int64_t num_tokens, int64_t num_logit_rows) const;
 
   /// Runs one step: writes the batch's keys and values to the cache and returns f32 logits [batch.logit_rows.size(), V] in

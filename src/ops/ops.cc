@@ -49,11 +49,15 @@ Tensor rms_norm(Ctx& ctx, const Tensor& x, std::span<const float> w, float eps, 
 }
 
 Tensor linear(Ctx& ctx, const Tensor& x, const Linear& w, DType dtype) {
-  ERNE_CHECK(w.kind == LinearKind::kPlain);
   const Tensor y = ctx.arena.take(dtype, {x.dim(0), w.n});
+  linear_into(ctx, x, w, y);
+  return y;
+}
+
+void linear_into(Ctx& ctx, const Tensor& x, const Linear& w, const Tensor& y) {
+  ERNE_CHECK(w.kind == LinearKind::kPlain && (y.dtype == DType::kF32 || y.dtype == w.dtype));
   check_linear(x, w, y.dim(0), y.dim(1), w.n);
   ctx.device.linear(x, w, Epilogue::kStore, y);
-  return y;
 }
 
 void linear_add(Ctx& ctx, const Tensor& x, const Linear& w, const Tensor& residual) {

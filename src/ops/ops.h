@@ -24,6 +24,9 @@ Tensor rms_norm(Ctx& ctx, const Tensor& x, std::span<const float> w, float eps, 
 /// y = x w^T + bias.  x [M, k] in w.dtype -> dtype [M, n]
 Tensor linear(Ctx& ctx, const Tensor& x, const Linear& w, DType dtype);
 
+/// The same into a tensor that exists already: y [M, n], f32 or w.dtype.
+void linear_into(Ctx& ctx, const Tensor& x, const Linear& w, const Tensor& y);
+
 /// residual += x w^T + bias.  x [M, k]; residual f32 [M, n]
 void linear_add(Ctx& ctx, const Tensor& x, const Linear& w, const Tensor& residual);
 

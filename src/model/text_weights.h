@@ -1,0 +1,53 @@
+// The decoder's weights as the device holds them, and their loading from a checkpoint.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "device/device.h"
+#include "model/text_model.h"
+
+namespace erne {
+
+struct AttentionWeights {
+  Linear qkv;  ///< q, k, v rows stacked: [(N + 2K) D, H]
+  Linear o;    ///< [H, N D]
+};
+
+struct MlpWeights {
+  Linear gate_up;  ///< [2 I, H]
+  Linear down;     ///< [H, I]
+};
+
+struct MoeWeights {
+  Buffer gate_data;
+  Tensor gate;                         ///< f32 [E, H] in gate_data
+  std::vector<float> correction_bias;  ///< [E]
+  std::vector<Linear> gate_up;         ///< per expert [2 M, H]
+  std::vector<Linear> down;            ///< per expert [H, M]
+  std::optional<MlpWeights> shared;    ///< one MLP of width S M
+};
+
+struct LayerWeights {
+  std::vector<float> input_norm;
+  std::vector<float> post_attention_norm;
+  AttentionWeights attention;
+  std::optional<MlpWeights> mlp;  ///< exactly one of mlp and moe
+  std::optional<MoeWeights> moe;
+};
+
+struct TextWeights {
+  DType dtype = DType::kBF16;
+  MatrixView embedding;  ///< [V, H] in the mapped checkpoint
+  std::vector<LayerWeights> layers;
+  std::vector<float> norm;
+  Linear lm_head;               ///< [V, H]; packed from the embedding when tied
+  std::vector<float> inv_freq;  ///< [D / 2], bit-equal to torch (spec text.md 3.4)
+  uint64_t bytes = 0;           ///< of everything packed
+};
+
+/// Throws Error naming file, tensor and cause.
+TextWeights load_text_weights(const Checkpoint& checkpoint, Device& device, const LoadOptions& options);
+
+}  // namespace erne
