@@ -16,6 +16,7 @@ using OrderedJson = nlohmann::ordered_json;
 
 struct JsonLimits {
   int max_depth = 128;
+  bool unique_keys = false;  ///< refuse an object that has a key twice, instead of keeping the last
 };
 
 /// Parses UTF-8 JSON. `what` names the source in errors ("config.json", "request body"). Throws
