@@ -18,6 +18,9 @@ namespace erne {
 /// Layouts of spec text.md 2.4, detected by content.
 enum class CheckpointLayout { kPt, kEarlyPt, kPaddle, kStacked };
 
+/// "pt", "early-pt", "paddle", "stacked": the words of `erne convert --layout`.
+std::string_view layout_name(CheckpointLayout layout);
+
 class Checkpoint {
  public:
   /// Opens config.json and all shards, checks every header (sizes, offsets, overlaps, duplicates, index paths) and maps
@@ -33,7 +36,13 @@ class Checkpoint {
   const GenerationConfig& generation_config() const;
   CheckpointLayout layout() const;
 
+  /// Complete multi-token-prediction layers in the files (config.json may promise others).
+  int num_mtp_layers() const;
+
+  /// False for lm_head.weight of a tied model, even where a file stores a copy.
   bool has(std::string_view pt_name) const;
+  /// Type on disk; U16 is reported as bfloat16. Throws Error{kCorrupt} if absent.
+  DType dtype(std::string_view pt_name) const;
   /// A matrix of exactly this shape. Throws Error{kCorrupt} if absent or of another shape or type.
   MatrixView matrix(std::string_view pt_name, int64_t rows, int64_t cols) const;
   /// A vector of exactly `size` floats (shapes [size] and [1, size]).

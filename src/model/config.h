@@ -13,7 +13,8 @@
 namespace erne {
 
 struct TextConfig {
-  std::string architecture;  ///< as written, e.g. "Ernie4_5ForCausalLM"
+  std::string architecture;  ///< as written, e.g. "Ernie4_5ForCausalLM"; empty when the file has none
+  std::string name;          ///< "_name_or_path": what to call the model where a name shows; may be empty
   std::string model_type;
   int num_layers = 0;
   int64_t hidden_size = 0;
@@ -40,6 +41,7 @@ struct TextConfig {
   int moe_layer_interval = 1;
   float moe_norm_min = 1e-12F;
 
+  bool is_moe() const { return num_experts > 0; }
   /// Layer is MoE iff there are experts, (layer + 1) % interval == 0 and start <= layer <= end.
   bool is_moe_layer(int layer) const;
   int64_t q_size() const { return int64_t{num_heads} * head_dim; }
@@ -62,6 +64,8 @@ struct GenerationConfig {
   std::vector<int32_t> eos_ids;
   std::optional<int32_t> bos_id, pad_id;
 
+  static GenerationConfig parse(std::string_view json_text, std::string_view what);
+  /// Ids that generation_config.json does not give are taken from config.json, as transformers does.
   static GenerationConfig load(const std::filesystem::path& folder);
 };
 
