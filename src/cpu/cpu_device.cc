@@ -1,0 +1,303 @@
+#include "cpu/cpu_device.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "base/error.h"
+#include "base/thread_pool.h"
+#include "cpu/attention.h"
+#include "cpu/kv_cache.h"
+#include "cpu/pack.h"
+#include "cpu/rope_table.h"
+#include "cpu/routing.h"
+#include "cpu/workspace.h"
+
+namespace erne {
+namespace cpu {
+namespace {
+
+Finish to_finish(Epilogue epilogue) {
+  switch (epilogue) {
+    case Epilogue::kAdd:
+      return Finish::kAdd;
+    case Epilogue::kSiluMul:
+      return Finish::kSiluMul;
+    case Epilogue::kStore:
+      break;
+  }
+  return Finish::kStore;
+}
+
+uint64_t physical_memory() {
+  return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+         static_cast<uint64_t>(::sysconf(_SC_PAGE_SIZE));
+}
+
+class CpuDevice final : public Device {
+ public:
+  CpuDevice(int num_threads, const Kernels& kernels)
+      : kernels_(kernels), pool_(num_threads), workspace_(pool_.num_threads()) {
+    info_ = {
+        "cpu",
+        fmt::format("{}, {}, {} threads", processor_name(), kernels_.name, pool_.num_threads()),
+        physical_memory()};
+  }
+
+  const DeviceInfo& info() const override { return info_; }
+  Buffer allocate(size_t bytes) override { return Buffer::host(bytes); }
+  Linear pack_linear(std::span<const MatrixView> blocks, DType dtype, LinearKind kind,
+                     std::span<const float> bias) override;
+  size_t linear_bytes(int64_t n, int64_t k, DType dtype, LinearKind kind) const override {
+    return packed_bytes(kernel(dtype).layout, n, k, dtype, kind);
+  }
+  size_t kv_block_bytes(const KvCacheSpec& spec) const override {
+    return static_cast<size_t>(kv_layout(spec).block_bytes);
+  }
+  KvCache make_kv_cache(const KvCacheSpec& spec, int32_t num_blocks) override;
+
+  void embed(const MatrixView& table, std::span<const int32_t> ids, const Tensor& x) override;
+  void rms_norm(const Tensor& x, std::span<const int32_t> rows, const float* w, float eps,
+                const Tensor& y) override;
+  void linear(const Tensor& x, const Linear& w, Epilogue epilogue, const Tensor& y) override;
+  void rope_store(const Tensor& qkv, const Batch& batch, const RopeArgs& args,
+                  KvCache& cache) override;
+  void attention(const Tensor& qkv, const Batch& batch, const AttentionArgs& args,
+                 const KvCache& cache, const Tensor& out) override;
+  void route(const Tensor& h, const RouterArgs& args, Routing& routing) override;
+  void expert_linear(const Tensor& x, ExpertRows rows, std::span<const Linear> experts,
+                     const Routing& routing, Epilogue epilogue, const Tensor& y) override;
+  void expert_combine(const Tensor& y, const Routing& routing, const Tensor& x) override;
+  void synchronize() override {}  // every call returns when its work is done
+
+ private:
+  const LinearKernel& kernel(DType dtype) const {
+    return dtype == DType::kBF16 ? kernels_.linear_bf16 : kernels_.linear_f32;
+  }
+  static LinearTask linear_task(const Tensor& x, const Linear& w, Epilogue epilogue,
+                                const Tensor& y);
+
+  const Kernels& kernels_;
+  ThreadPool pool_;
+  Workspace workspace_;
+  RopeTable rope_;
+  AttentionPlan attention_;
+  std::vector<int64_t> expert_cost_;
+  DeviceInfo info_;
+};
+
+Linear CpuDevice::pack_linear(std::span<const MatrixView> blocks, DType dtype, LinearKind kind,
+                              std::span<const float> bias) {
+  ERNE_CHECK(!blocks.empty() && (dtype == DType::kF32 || dtype == DType::kBF16));
+  ERNE_CHECK(kind == LinearKind::kPlain ||
+             (blocks.size() == 2 && blocks[0].rows == blocks[1].rows));
+  Linear linear;
+  linear.k = blocks[0].cols;
+  for (const MatrixView& block : blocks) {
+    ERNE_CHECK(block.cols == linear.k, "{} columns beside {}", block.cols, linear.k);
+    linear.n += block.rows;
+  }
+  linear.dtype = dtype;
+  linear.kind = kind;
+  linear.data = Buffer::host(linear_bytes(linear.n, linear.k, dtype, kind));
+  pack_weight(blocks, kernel(dtype).layout, dtype, kind, pool_, linear.data.data());
+  if (!bias.empty()) {
+    ERNE_CHECK(static_cast<int64_t>(bias.size()) == linear.n, "bias of {} for {} rows", bias.size(),
+               linear.n);
+    linear.bias = Buffer::host(bias.size_bytes());
+    std::memcpy(linear.bias.data(), bias.data(), bias.size_bytes());
+  }
+  workspace_.reserve(kernel(dtype).scratch_bytes(linear.k));
+  return linear;
+}
+
+KvCache CpuDevice::make_kv_cache(const KvCacheSpec& spec, int32_t num_blocks) {
+  ERNE_CHECK(num_blocks >= 0);
+  return {spec, num_blocks, Buffer::host(kv_block_bytes(spec) * static_cast<size_t>(num_blocks))};
+}
+
+void CpuDevice::embed(const MatrixView& table, std::span<const int32_t> ids, const Tensor& x) {
+  const int64_t width = x.dim(1);
+  pool_.parallel_for(static_cast<int64_t>(ids.size()), 16, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t) {
+      read_row_f32(table, ids[static_cast<size_t>(t)], x.ptr<float>() + t * width);
+    }
+  });
+}
+
+void CpuDevice::rms_norm(const Tensor& x, std::span<const int32_t> rows, const float* w, float eps,
+                         const Tensor& y) {
+  const int64_t width = x.dim(1);
+  const auto element = static_cast<int64_t>(dtype_bytes(y.dtype));
+  pool_.parallel_for(y.dim(0), 16, [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t source = rows.empty() ? r : rows[static_cast<size_t>(r)];
+      kernels_.rms_norm(x.ptr<float>() + source * width, w, eps, width,
+                        y.ptr<uint8_t>() + r * width * element, y.dtype == DType::kBF16);
+    }
+  });
+}
+
+LinearTask CpuDevice::linear_task(const Tensor& x, const Linear& w, Epilogue epilogue,
+                                  const Tensor& y) {
+  LinearTask task{};
+  task.x = x.data;
+  task.x_stride = x.dim(1);
+  task.m = x.dim(0);
+  task.w = w.data.data();
+  task.bias = w.bias.as<float>();
+  task.n = w.n;
+  task.k = w.k;
+  task.gate_up = w.kind == LinearKind::kGateUp;
+  task.finish = to_finish(epilogue);
+  task.y = y.data;
+  task.y_stride = y.dim(1);
+  task.y_bf16 = y.dtype == DType::kBF16;
+  return task;
+}
+
+void CpuDevice::linear(const Tensor& x, const Linear& w, Epilogue epilogue, const Tensor& y) {
+  const LinearKernel& k = kernel(w.dtype);
+  const LinearTask task = linear_task(x, w, epilogue, y);
+  const int64_t units = linear_units(k.layout, w.n, w.kind);
+  const int64_t blocks = (task.m + k.max_rows - 1) / k.max_rows;
+  const int64_t y_row_bytes = task.y_stride * (task.y_bf16 ? 2 : 4);
+  const int64_t x_row_bytes = task.x_stride * (w.dtype == DType::kBF16 ? 2 : 4);
+  // Row blocks outermost: a thread packs the rows of its block once and runs them through many
+  // panels.
+  pool_.parallel_for(blocks * units, 1, [&](int64_t begin, int64_t end, int thread) {
+    while (begin < end) {
+      const int64_t block = begin / units;
+      const int64_t stop = std::min(end, (block + 1) * units);
+      const int64_t first_row = block * task.m / blocks;
+      LinearTask part = task;
+      part.m = (block + 1) * task.m / blocks - first_row;
+      part.x = static_cast<const uint8_t*>(task.x) + first_row * x_row_bytes;
+      part.y = static_cast<uint8_t*>(task.y) + first_row * y_row_bytes;
+      k.run(part, begin - block * units, stop - block * units, workspace_.of(thread));
+      begin = stop;
+    }
+  });
+}
+
+void CpuDevice::rope_store(const Tensor& qkv, const Batch& batch, const RopeArgs& args,
+                           KvCache& cache) {
+  const KvCacheSpec& spec = cache.spec;
+  const KvLayout layout = kv_layout(spec);
+  const int64_t half = spec.head_dim / 2;
+  const int64_t heads = args.num_heads + spec.kv_heads;
+  const int64_t width = qkv.dim(1);
+  const int64_t element = layout.bf16 ? 2 : 4;
+  rope_.prepare(args.inv_freq, half, batch.positions, pool_);
+  uint8_t* layer = cache.data.as<uint8_t>() + args.layer * layout.layer_bytes;
+  pool_.parallel_for(batch.num_tokens(), 16, [&](int64_t begin, int64_t end, int) {
+    // The sequence of token `begin`: the last one that starts at or before it and is not empty.
+    auto sequence = std::upper_bound(batch.query_start.begin(), batch.query_start.end(), begin) - 1;
+    for (int64_t t = begin; t < end; ++t) {
+      while (t >= *(sequence + 1)) ++sequence;
+      const int32_t position = batch.positions[static_cast<size_t>(t)];
+      uint8_t* row = qkv.ptr<uint8_t>() + t * width * element;
+      kernels_.rotate(row, heads, half, rope_.cos(position), rope_.sin(position), layout.bf16);
+      const int64_t s = sequence - batch.query_start.begin();
+      const int64_t entry = s * batch.max_blocks + position / layout.block_tokens;
+      store_kv(layout, layer, batch.block_table[static_cast<size_t>(entry)],
+               position % layout.block_tokens, spec.kv_heads,
+               row + int64_t{args.num_heads} * spec.head_dim * element);
+    }
+  });
+}
+
+void CpuDevice::attention(const Tensor& qkv, const Batch& batch, const AttentionArgs& args,
+                          const KvCache& cache, const Tensor& out) {
+  AttentionTask task{};
+  task.qkv = qkv.data;
+  task.row_stride = qkv.dim(1);
+  task.num_heads = args.num_heads;
+  task.kv_heads = cache.spec.kv_heads;
+  task.scale = args.scale;
+  task.kv = kv_layout(cache.spec);
+  task.cache = cache.data.as<uint8_t>() + args.layer * task.kv.layer_bytes;
+  attention_.run(task, batch, kernels_, pool_, out.data);
+}
+
+void CpuDevice::route(const Tensor& h, const RouterArgs& args, Routing& routing) {
+  const int64_t width = h.dim(1);
+  const int64_t experts = routing.num_experts;
+  workspace_.reserve(static_cast<size_t>(width + experts) * sizeof(float));
+  const size_t element = dtype_bytes(h.dtype);
+  pool_.parallel_for(routing.num_tokens, 4, [&](int64_t begin, int64_t end, int thread) {
+    auto* x = static_cast<float*>(workspace_.of(thread).data);
+    float* logits = x + width;
+    for (int64_t t = begin; t < end; ++t) {
+      convert_to_f32(h.ptr<uint8_t>() + static_cast<size_t>(t * width) * element, h.dtype, x,
+                     static_cast<size_t>(width));
+      kernels_.dot_rows(x, args.weight->ptr<float>(), experts, width, logits);
+      choose_experts(logits, experts, args, routing.expert_ids + t * routing.top_k,
+                     routing.weights + t * routing.top_k);
+    }
+  });
+  group_by_expert(routing);
+}
+
+void CpuDevice::expert_linear(const Tensor& x, ExpertRows rows, std::span<const Linear> experts,
+                              const Routing& routing, Epilogue epilogue, const Tensor& y) {
+  const LinearKernel& k = kernel(experts[0].dtype);
+  const int64_t units = linear_units(k.layout, experts[0].n, experts[0].kind);
+  const auto x_row_bytes = x.dim(1) * static_cast<int64_t>(dtype_bytes(x.dtype));
+  const auto y_row_bytes = y.dim(1) * static_cast<int64_t>(dtype_bytes(y.dtype));
+  // Every panel of an expert costs about its rows, and at least its bytes; threads get equal shares
+  // of the total.
+  constexpr int64_t kMinRows = 8;
+  expert_cost_.assign(experts.size() + 1, 0);
+  for (size_t e = 0; e < experts.size(); ++e) {
+    const int64_t count = routing.expert_start[e + 1] - routing.expert_start[e];
+    expert_cost_[e + 1] = expert_cost_[e] + (count > 0 ? units * std::max(count, kMinRows) : 0);
+  }
+  pool_.parallel_for(expert_cost_.back(), 1, [&](int64_t begin, int64_t end, int thread) {
+    for (size_t e = 0; e < experts.size(); ++e) {
+      const int64_t cost = (expert_cost_[e + 1] - expert_cost_[e]) / units;
+      if (cost == 0 || expert_cost_[e + 1] <= begin || expert_cost_[e] >= end) continue;
+      // A unit belongs to the range in which it starts.
+      const auto unit_from = [&](int64_t at) {
+        return std::clamp<int64_t>((at - expert_cost_[e] + cost - 1) / cost, 0, units);
+      };
+      const int64_t first = begin <= expert_cost_[e] ? 0 : unit_from(begin);
+      const int64_t last = unit_from(end);
+      const int64_t slot = routing.expert_start[e];
+      const int64_t slot_end = routing.expert_start[e + 1];
+      for (int64_t s = slot; first < last && s < slot_end; s += k.max_rows) {
+        LinearTask task = linear_task(x, experts[e], epilogue, y);
+        task.m = std::min<int64_t>(k.max_rows, slot_end - s);
+        task.y = y.ptr<uint8_t>() + s * y_row_bytes;
+        if (rows == ExpertRows::kByToken) {
+          task.rows = routing.slot_token + s;
+        } else {
+          task.x = x.ptr<uint8_t>() + s * x_row_bytes;
+        }
+        k.run(task, first, last, workspace_.of(thread));
+      }
+    }
+  });
+}
+
+void CpuDevice::expert_combine(const Tensor& y, const Routing& routing, const Tensor& x) {
+  const int64_t width = x.dim(1);
+  pool_.parallel_for(routing.num_tokens, 4, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t) {
+      kernels_.combine(x.ptr<float>() + t * width, y.data, y.dtype == DType::kBF16, width,
+                       routing.slot_of + t * routing.top_k, routing.weights + t * routing.top_k,
+                       routing.top_k);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace cpu
+
+std::unique_ptr<Device> make_cpu_device(int num_threads, std::string_view isa) {
+  return std::make_unique<cpu::CpuDevice>(num_threads, cpu::select_kernels(isa));
+}
+
+}  // namespace erne

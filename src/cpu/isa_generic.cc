@@ -1,0 +1,193 @@
+// The generic table: plain loops, f32 sums in index order. It is the specification that every other
+// table is tested against, and what runs on processors without a table of their own.
+#include <cmath>
+
+#include "cpu/kernels.h"
+#include "tensor/dtype.h"
+
+namespace erne::cpu {
+namespace {
+
+constexpr int32_t kPanel = 16;
+constexpr int32_t kTileRows = 4;
+
+float load(const void* data, bool is_bf16, int64_t i) {
+  return is_bf16 ? to_f32(static_cast<const bf16*>(data)[i]) : static_cast<const float*>(data)[i];
+}
+
+void store(void* data, bool is_bf16, int64_t i, float value) {
+  if (is_bf16) {
+    static_cast<bf16*>(data)[i] = to_bf16(value);
+  } else {
+    static_cast<float*>(data)[i] = value;
+  }
+}
+
+float silu(float x) { return x / (1.0F + std::exp(-x)); }
+
+/// sums[j] = x . row j of the panel.
+template <typename T>
+void dot_panel(const T* x, const T* panel, int64_t k, float* sums) {
+  for (int32_t j = 0; j < kPanel; ++j) sums[j] = 0;
+  for (int64_t i = 0; i < k; ++i) {
+    const float value = to_f32(x[i]);
+    for (int32_t j = 0; j < kPanel; ++j) sums[j] += value * to_f32(panel[i * kPanel + j]);
+  }
+}
+
+template <typename T>
+void linear(const LinearTask& t, int64_t begin, int64_t end, Scratch) {
+  const int64_t columns = t.gate_up ? t.n / 2 : t.n;
+  const int64_t panels = t.gate_up ? 2 : 1;
+  const auto* w = static_cast<const T*>(t.w);
+  for (int64_t unit = begin; unit < end; ++unit) {
+    for (int64_t r = 0; r < t.m; ++r) {
+      const T* x = static_cast<const T*>(t.x) + (t.rows != nullptr ? t.rows[r] : r) * t.x_stride;
+      float sums[2][kPanel];
+      for (int64_t p = 0; p < panels; ++p)
+        dot_panel(x, w + (unit * panels + p) * kPanel * t.k, t.k, sums[p]);
+      for (int64_t j = 0; j < kPanel && unit * kPanel + j < columns; ++j) {
+        const int64_t column = unit * kPanel + j;
+        const float bias = t.bias != nullptr ? t.bias[column] : 0.0F;
+        float value = sums[0][j] + bias;
+        if (t.finish == Finish::kSiluMul) {
+          value =
+              silu(value) * (sums[1][j] + (t.bias != nullptr ? t.bias[columns + column] : 0.0F));
+        }
+        const int64_t at = r * t.y_stride + column;
+        if (t.finish == Finish::kAdd) value += static_cast<float*>(t.y)[at];
+        store(t.y, t.y_bf16, at, value);
+      }
+    }
+  }
+}
+
+size_t no_scratch(int64_t) { return 0; }
+
+void rms_norm(const float* x, const float* w, float eps, int64_t size, void* y, bool y_bf16) {
+  float sum = 0;
+  for (int64_t i = 0; i < size; ++i) sum += x[i] * x[i];
+  const float scale = 1.0F / std::sqrt(sum / static_cast<float>(size) + eps);
+  for (int64_t i = 0; i < size; ++i) store(y, y_bf16, i, x[i] * scale * w[i]);
+}
+
+void rotate(void* x, int64_t heads, int64_t half, const float* cos, const float* sin,
+            bool is_bf16) {
+  for (int64_t h = 0; h < heads; ++h) {
+    for (int64_t j = 0; j < half; ++j) {
+      const int64_t at = (h * half + j) * 2;
+      const float even = load(x, is_bf16, at);
+      const float odd = load(x, is_bf16, at + 1);
+      store(x, is_bf16, at, even * cos[j] - odd * sin[j]);
+      store(x, is_bf16, at + 1, odd * cos[j] + even * sin[j]);
+    }
+  }
+}
+
+/// Start of the head of the block that holds `position`.
+const uint8_t* kv_head(const AttentionTask& t, const AttentionTile& tile, int64_t position) {
+  return t.cache + tile.blocks[position / t.kv.block_tokens] * t.kv.block_bytes +
+         tile.kv_head * t.kv.head_bytes;
+}
+
+float score(const AttentionTask& t, const AttentionTile& tile, int64_t q_at, int64_t position) {
+  const int64_t group = t.kv.bf16 ? 2 : 1;
+  const int64_t slot = position % t.kv.block_tokens;
+  const uint8_t* k = kv_head(t, tile, position);
+  float sum = 0;
+  for (int64_t d = 0; d < t.kv.head_dim; ++d) {
+    const int64_t row = slot / kKvPanel * t.kv.head_dim / group + d / group;
+    const int64_t at = (row * kKvPanel + slot % kKvPanel) * group + d % group;
+    sum += load(t.qkv, t.kv.bf16, q_at + d) * load(k, t.kv.bf16, at);
+  }
+  return sum * t.scale;
+}
+
+void attend_chunk(const AttentionTask& t, const AttentionTile& tile, int64_t chunk,
+                  AttentionPartial part, Scratch) {
+  const int64_t heads_per_kv = t.num_heads / t.kv_heads;
+  const int64_t group = t.kv.bf16 ? 2 : 1;
+  const int64_t start = chunk * kKvChunk;
+  for (int32_t r = 0; r < tile.rows; ++r) {
+    const int64_t token = (tile.row + r) / heads_per_kv;
+    const int64_t head = tile.kv_head * heads_per_kv + (tile.row + r) % heads_per_kv;
+    const int64_t left = tile.first_position + token + 1 - start;
+    const int64_t count = left < kKvChunk ? left : kKvChunk;
+    float* out = part.out + r * t.kv.v_width;
+    for (int32_t d = 0; d < t.kv.v_width; ++d) out[d] = 0;
+    part.max[r] = -INFINITY;
+    part.sum[r] = 0;
+    if (count <= 0) continue;
+    float scores[kKvChunk];
+    for (int64_t j = 0; j < count; ++j) {
+      scores[j] = score(t, tile, (tile.first_token + token) * t.row_stride + head * t.kv.head_dim,
+                        start + j);
+      part.max[r] = scores[j] > part.max[r] ? scores[j] : part.max[r];
+    }
+    for (int64_t j = 0; j < count; ++j) {
+      const float p = std::exp(scores[j] - part.max[r]);
+      part.sum[r] += p;
+      const int64_t slot = (start + j) % t.kv.block_tokens;
+      const uint8_t* v = kv_head(t, tile, start + j) + t.kv.v_offset;
+      for (int64_t d = 0; d < t.kv.head_dim; ++d) {
+        out[d] += p * load(v, t.kv.bf16, (slot / group * t.kv.v_width + d) * group + slot % group);
+      }
+    }
+  }
+}
+
+void merge(AttentionPartial into, AttentionPartial next, int32_t rows, int64_t v_width) {
+  for (int32_t r = 0; r < rows; ++r) {
+    if (next.sum[r] == 0) continue;
+    const float max = into.max[r] > next.max[r] ? into.max[r] : next.max[r];
+    const float old_scale = into.sum[r] == 0 ? 0.0F : std::exp(into.max[r] - max);
+    const float new_scale = std::exp(next.max[r] - max);
+    float* out = into.out + r * v_width;
+    for (int64_t d = 0; d < v_width; ++d)
+      out[d] = out[d] * old_scale + next.out[r * v_width + d] * new_scale;
+    into.sum[r] = into.sum[r] * old_scale + next.sum[r] * new_scale;
+    into.max[r] = max;
+  }
+}
+
+void finish_row(const float* out, float sum, int64_t head_dim, void* y, bool y_bf16) {
+  for (int64_t d = 0; d < head_dim; ++d) store(y, y_bf16, d, out[d] / sum);
+}
+
+void dot_rows(const float* x, const float* w, int64_t rows, int64_t size, float* y) {
+  for (int64_t e = 0; e < rows; ++e) {
+    float sum = 0;
+    for (int64_t i = 0; i < size; ++i) sum += x[i] * w[e * size + i];
+    y[e] = sum;
+  }
+}
+
+void combine(float* x, const void* y, bool y_bf16, int64_t size, const int32_t* slots,
+             const float* weights, int64_t count) {
+  for (int64_t i = 0; i < size; ++i) {
+    float sum = 0;
+    for (int64_t j = 0; j < count; ++j) sum += weights[j] * load(y, y_bf16, slots[j] * size + i);
+    x[i] += sum;
+  }
+}
+
+constexpr Kernels kTable = {
+    .name = "generic",
+    .linear_f32 = {{kPanel, 1, 1}, linear<float>, no_scratch, 1 << 30},
+    .linear_bf16 = {{kPanel, 1, 1}, linear<bf16>, no_scratch, 1 << 30},
+    .rms_norm = rms_norm,
+    .rotate = rotate,
+    .attention_rows = kTileRows,
+    .attention_scratch_bytes = no_scratch,
+    .attend_chunk = attend_chunk,
+    .merge = merge,
+    .finish_row = finish_row,
+    .dot_rows = dot_rows,
+    .combine = combine,
+};
+
+}  // namespace
+
+const Kernels* generic_kernels() { return &kTable; }
+
+}  // namespace erne::cpu

@@ -1,0 +1,143 @@
+// The table of CPU kernels: one per instruction set, all on raw pointers, each call the work of one
+// thread.
+//
+// cpu_device.cc splits an operation over threads and calls these; isa_*.cc fill the tables. Every
+// kernel's result for a row or an output column is the same bits however the work was split. Plain
+// data only: ISA files include this header and must emit no weak symbols
+// (tools/check_isa_symbols.sh).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace erne::cpu {
+
+/// Where element (n, k) of a packed weight sits. Rows are cut into panels of `panel` rows, columns
+/// into groups of `k_group`, padded with zeros to whole panels and to a multiple of k_align; memory
+/// order is [panel][k / group][row in panel][k % group]. A gate-up weight alternates gate panels
+/// and up panels.
+struct WeightLayout {
+  int32_t panel;
+  int32_t k_group;
+  int32_t k_align;
+};
+
+enum class Finish : uint8_t { kStore, kAdd, kSiluMul };
+
+/// One linear over M rows. A unit of work is a panel, or for gate_up a gate panel and its up panel.
+struct LinearTask {
+  const void* x;        ///< f32 or bf16 like the weight
+  int64_t x_stride;     ///< elements
+  const int32_t* rows;  ///< row r reads x row rows[r]; null means r
+  int64_t m;
+  const void* w;
+  const float* bias;  ///< [n] in the order of the rows, or null
+  int64_t n;
+  int64_t k;
+  bool gate_up;
+  Finish finish;
+  void* y;
+  int64_t y_stride;  ///< elements
+  bool y_bf16;
+};
+
+/// Memory of one thread.
+struct Scratch {
+  void* data;
+  size_t bytes;
+};
+
+/// Computes units [begin, end) of the task for all its rows.
+using LinearFn = void (*)(const LinearTask& task, int64_t begin, int64_t end, Scratch scratch);
+
+struct LinearKernel {
+  WeightLayout layout;
+  LinearFn run;
+  size_t (*scratch_bytes)(int64_t k);
+  int32_t max_rows;  ///< larger M is cut into blocks of this many rows by the caller; a block's
+                     ///< rows share the packed input
+};
+
+/// Positions of one score panel, and of one softmax chunk. Chunks are counted from position 0 of a
+/// sequence, so that a row's arithmetic depends on its position alone.
+inline constexpr int32_t kKvPanel = 16;
+inline constexpr int32_t kKvChunk = 256;
+
+/// Layout of a KV block: [layer][kv head] of {K, V}. K is [block_tokens / 16][D / g][16][g]; V is
+/// [block_tokens / g][v_width][g], with g = 1 for f32 and 2 for bf16, v_width = D rounded up to 16.
+struct KvLayout {
+  int64_t block_bytes;
+  int64_t layer_bytes;
+  int64_t head_bytes;
+  int64_t v_offset;  ///< bytes from the start of a head to its V
+  int32_t block_tokens;
+  int32_t head_dim;
+  int32_t v_width;
+  bool bf16;
+};
+
+struct AttentionTask {
+  const void* qkv;
+  int64_t row_stride;  ///< elements
+  int32_t num_heads;
+  int32_t kv_heads;
+  float scale;
+  KvLayout kv;
+  const uint8_t* cache;  ///< start of this layer in block 0
+};
+
+/// Rows of one sequence and one kv head: flat row i is token i / group and query head kv_head *
+/// group + i % group.
+struct AttentionTile {
+  const int32_t* blocks;   ///< the sequence's block ids
+  int64_t first_token;     ///< the sequence's first row of qkv
+  int64_t first_position;  ///< and its position
+  int64_t row;             ///< first flat row
+  int32_t rows;
+  int32_t kv_head;
+};
+
+/// Softmax state of a tile over some positions: out[r, d] = sum of exp(s - max) * v. sum is 0 where
+/// nothing was attended.
+struct AttentionPartial {
+  float* out;  ///< [rows, v_width]
+  float* max;  ///< [rows]
+  float* sum;  ///< [rows]
+};
+
+struct Kernels {
+  const char* name;
+  LinearKernel linear_f32;
+  LinearKernel linear_bf16;
+
+  /// y = x / sqrt(mean(x^2) + eps) * w, one row; y f32 or bf16.
+  void (*rms_norm)(const float* x, const float* w, float eps, int64_t size, void* y, bool y_bf16);
+  /// Rotates adjacent pairs of `heads` consecutive heads of 2 * half values in place.
+  void (*rotate)(void* x, int64_t heads, int64_t half, const float* cos, const float* sin,
+                 bool bf16);
+
+  int32_t attention_rows;  ///< most rows of a tile
+  size_t (*attention_scratch_bytes)(int64_t v_width);
+  /// Attends the tile to positions [chunk * kKvChunk, (chunk + 1) * kKvChunk).
+  void (*attend_chunk)(const AttentionTask& task, const AttentionTile& tile, int64_t chunk,
+                       AttentionPartial part, Scratch scratch);
+  /// into := into followed by next; rows with next.sum == 0 stay.
+  void (*merge)(AttentionPartial into, AttentionPartial next, int32_t rows, int64_t v_width);
+  /// y[0 .. head_dim) = out / sum for one row.
+  void (*finish_row)(const float* out, float sum, int64_t head_dim, void* y, bool y_bf16);
+
+  /// y[e] = x . w[e, :] for e < rows.
+  void (*dot_rows)(const float* x, const float* w, int64_t rows, int64_t size, float* y);
+  /// x += sum over j < count, in order, of weights[j] * y[slots[j], :].
+  void (*combine)(float* x, const void* y, bool y_bf16, int64_t size, const int32_t* slots,
+                  const float* weights, int64_t count);
+};
+
+/// Null where this build has no such table (another processor family).
+const Kernels* generic_kernels();
+const Kernels* avx2_kernels();
+const Kernels* avx512_kernels();
+const Kernels* avx512_bf16_kernels();
+const Kernels* amx_kernels();
+
+}  // namespace erne::cpu

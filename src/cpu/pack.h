@@ -1,0 +1,23 @@
+// Weights in the order in which a kernel reads them; written once at load.
+#pragma once
+
+#include <span>
+
+#include "base/thread_pool.h"
+#include "cpu/kernels.h"
+#include "device/device.h"
+
+namespace erne::cpu {
+
+/// Units of work of a linear: panels, or gate-up pairs of panels.
+int64_t linear_units(const WeightLayout& layout, int64_t n, LinearKind kind);
+
+/// Bytes of a packed [n, k] weight.
+size_t packed_bytes(const WeightLayout& layout, int64_t n, int64_t k, DType dtype, LinearKind kind);
+
+/// Packs the stacked blocks into dst (packed_bytes long, zeroed), converting to `dtype` (kF32 or
+/// kBF16).
+void pack_weight(std::span<const MatrixView> blocks, const WeightLayout& layout, DType dtype,
+                 LinearKind kind, ThreadPool& pool, void* dst);
+
+}  // namespace erne::cpu
