@@ -3,6 +3,7 @@
 #include <curl/curl.h>
 
 #include <charconv>
+#include <chrono>
 #include <exception>
 #include <mutex>
 
@@ -60,7 +61,9 @@ Url parse_url(const std::string& text, std::string_view what) {
   if (!url_part(handle.get(), CURLUPART_USER, 0).empty()) {
     fail(Code::kInvalidArgument, "{} holds a user name; use HF_TOKEN instead", what);
   }
-  return {url_part(handle.get(), CURLUPART_SCHEME, 0), url_part(handle.get(), CURLUPART_HOST, 0),
+  std::string host = url_part(handle.get(), CURLUPART_HOST, 0);
+  for (char& c : host) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  return {url_part(handle.get(), CURLUPART_SCHEME, 0), std::move(host),
           url_part(handle.get(), CURLUPART_PORT, CURLU_DEFAULT_PORT)};
 }
 
@@ -98,6 +101,9 @@ struct HttpClient::State {
   const HttpSink* sink = nullptr;
   std::exception_ptr thrown;
   bool refused = false;
+  bool stalled = false;
+  curl_off_t last_received = -1;
+  std::chrono::steady_clock::time_point last_change{};
 
   State(const HubSettings& s, const std::atomic<bool>* stop_flag)
       : settings(s),
@@ -140,9 +146,20 @@ struct HttpClient::State {
     return static_cast<State*>(self)->take(data, size);
   }
 
-  static int on_progress(void* self, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
-    const auto* stop = static_cast<State*>(self)->stop;
-    return stop != nullptr && stop->load() ? 1 : 0;
+  // Called by libcurl at least once a second; its own low-speed limit averages and needs several
+  // seconds more.
+  int watch(curl_off_t received) {
+    const auto now = std::chrono::steady_clock::now();
+    if (received != last_received) {
+      last_received = received;
+      last_change = now;
+    }
+    stalled = now - last_change > std::chrono::seconds(settings.stall_timeout_s);
+    return stalled || (stop != nullptr && stop->load()) ? 1 : 0;
+  }
+
+  static int on_progress(void* self, curl_off_t, curl_off_t received, curl_off_t, curl_off_t) {
+    return static_cast<State*>(self)->watch(received);
   }
 
   void prepare(const std::string& url, uint64_t start) {
@@ -152,8 +169,6 @@ struct HttpClient::State {
     set(CURLOPT_FOLLOWLOCATION, 0L);
     set(CURLOPT_PROTOCOLS_STR, "http,https");
     set(CURLOPT_CONNECTTIMEOUT, static_cast<long>(settings.connect_timeout_s));
-    set(CURLOPT_LOW_SPEED_LIMIT, 1L);
-    set(CURLOPT_LOW_SPEED_TIME, static_cast<long>(settings.stall_timeout_s));
     set(CURLOPT_USERAGENT, "erne");
     set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     set(CURLOPT_WRITEFUNCTION, &State::on_data);
@@ -171,6 +186,8 @@ struct HttpClient::State {
   // One request, redirects not followed.
   CURLcode perform(const std::string& url, uint64_t start) {
     answer = {};
+    stalled = false;
+    last_received = -1;
     prepare(url, start);
     curl_slist* headers = nullptr;
     if (!settings.token.empty() && parse_url(url, "URL").same_origin(endpoint)) {
@@ -213,7 +230,8 @@ HttpAnswer HttpClient::get(const std::string& url, uint64_t start, const HttpSin
     if (s.thrown) std::rethrow_exception(s.thrown);
     if (s.refused) s.answer.failure = "the answer is not what was asked for";
     if (code != CURLE_OK && !s.refused) {
-      s.answer.failure = curl_easy_strerror(code);
+      s.answer.failure = s.stalled ? fmt::format("no byte for {} s", s.settings.stall_timeout_s)
+                                   : curl_easy_strerror(code);
       s.answer.failure_is_final = is_final(code);
     }
     if (!s.answer.failure.empty() || !is_redirect(s.answer.status)) return s.answer;
