@@ -35,7 +35,8 @@ struct Loaded {
     for (const SequenceReport& r : report.sequences) {
       EXPECT_TRUE(r.has_logits);
       EXPECT_EQ(r.greedy_tokens, 24);
-      if (model->dtype() == DType::kF32) EXPECT_LE(r.hidden_error, 5e-6);
+      const bool exact = model->dtype() == DType::kF32;
+      EXPECT_TRUE(!exact || r.hidden_error <= 5e-6) << r.hidden_error;
     }
   }
 
@@ -70,8 +71,8 @@ TEST_P(GoldenCase, EveryInstructionSet) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Text, GoldenCase, testing::ValuesIn(kCaseNames), [](const auto& info) {
-  std::string name = info.param;
+INSTANTIATE_TEST_SUITE_P(Text, GoldenCase, testing::ValuesIn(kCaseNames), [](const auto& which) {
+  std::string name = which.param;
   for (char& c : name) c = c == '-' ? '_' : c;
   return name;
 });
