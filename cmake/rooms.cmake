@@ -1,4 +1,5 @@
 # erne_room(NAME SOURCES a.cc b.cc DEPS base tensor LIBS fmt::fmt): one folder under src/ = one static library.
+add_custom_target(rooms COMMENT "every room's library, no program")
 function(erne_room name)
   cmake_parse_arguments(ROOM "" "" "SOURCES;DEPS;LIBS;PRIVATE_LIBS" ${ARGN})
   add_library(erne_${name} STATIC ${ROOM_SOURCES})
@@ -7,6 +8,7 @@ function(erne_room name)
     target_link_libraries(erne_${name} PUBLIC erne_${dep})
   endforeach()
   target_link_libraries(erne_${name} PUBLIC ${ROOM_LIBS} PRIVATE ${ROOM_PRIVATE_LIBS})
+  add_dependencies(rooms erne_${name})
 endfunction()
 
 # erne_test(ROOM SOURCES a_test.cc DEPS engine LABELS unit): one test binary per room, one ctest entry per
