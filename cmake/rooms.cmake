@@ -13,6 +13,7 @@ endfunction()
 
 # erne_test(ROOM SOURCES a_test.cc DEPS engine LABELS unit): one test binary per room, one ctest entry per
 # GoogleTest case would cost a process start each, so one entry per binary.
+add_custom_target(unit_tests COMMENT "every test with the label unit")
 function(erne_test room)
   cmake_parse_arguments(T "" "NAME;TIMEOUT" "SOURCES;DEPS;LIBS;LABELS" ${ARGN})
   if(NOT T_NAME)
@@ -32,6 +33,9 @@ function(erne_test room)
     target_link_libraries(${T_NAME} PRIVATE erne_${dep})
   endforeach()
   add_test(NAME ${T_NAME} COMMAND ${T_NAME})
+  if("unit" IN_LIST T_LABELS)
+    add_dependencies(unit_tests ${T_NAME})
+  endif()
   set_tests_properties(${T_NAME} PROPERTIES LABELS "${T_LABELS}" TIMEOUT ${T_TIMEOUT})
 endfunction()
 
