@@ -1,6 +1,8 @@
-// The engine: continuous batching over one model. Server, chat and benches are its users (docs/engine.md).
+// The engine: continuous batching over one model. Server, chat and benches are its users
+// (docs/engine.md).
 //
-// Threads: submit(), abort() and stats() may be called from any thread; one engine thread owns all scheduling state.
+// Threads: submit(), abort() and stats() may be called from any thread; one engine thread owns all
+// scheduling state.
 #pragma once
 
 #include <condition_variable>
@@ -32,6 +34,8 @@ struct EngineOptions {
   std::optional<int64_t> context_length;
   std::optional<int64_t> max_total_tokens;  ///< KV pool; absent: from memory
   double mem_fraction_static = 0.88;
+  bool skip_tokenizer = false;       ///< ids only: no text, no stop strings
+  bool allow_auto_truncate = false;  ///< cut over-long prompts and answers instead of refusing them
   int page_size = 16;
   int max_running_requests = 256;
   std::optional<int> max_queued_requests;
@@ -49,31 +53,37 @@ struct EngineOptions {
 /// A snapshot; counters never go back.
 struct EngineStats {
   int running = 0, queued = 0;
-  int64_t pool_tokens = 0, used_tokens = 0, cached_tokens = 0, free_tokens = 0;  ///< used: held by live requests
-  int64_t locked_nodes = 0;                                                     ///< of the prefix cache
-  double gen_throughput = 0;                                                    ///< tokens/s, recent
+  int64_t pool_tokens = 0, used_tokens = 0, cached_tokens = 0,
+          free_tokens = 0;    ///< used: held by live requests
+  int64_t locked_nodes = 0;   ///< of the prefix cache
+  double gen_throughput = 0;  ///< tokens/s, recent
   uint64_t prompt_tokens_total = 0, cached_tokens_total = 0, generation_tokens_total = 0;
-  uint64_t requests_total = 0, finished_total = 0, aborted_total = 0, retractions_total = 0, evicted_tokens_total = 0;
+  uint64_t requests_total = 0, finished_total = 0, aborted_total = 0, retractions_total = 0,
+           evicted_tokens_total = 0;
   uint64_t steps_total = 0;
-  double last_step_age_s = 0;  ///< since the last completed step; for /health
+  double last_step_age_s =
+      0;  ///< since the last completed step, 0 when nothing runs or waits; for /health
   uint64_t weight_bytes = 0, kv_bytes = 0;
   double load_s = 0;
 };
 
 class Engine {
  public:
-  /// Loads model and tokenizer and starts the engine thread. Throws Error as loaders do; kOutOfMemory says which flag helps.
+  /// Loads model and tokenizer and starts the engine thread. Throws Error as loaders do;
+  /// kOutOfMemory says which flag helps.
   explicit Engine(const EngineOptions& options);
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
   /// Aborts what still runs and joins.
   ~Engine();
 
-  /// Validates and queues; the sink lives until its last output. Returns the request's id. Throws Error{kInvalidArgument}
-  /// (a message with "maximum context length" and code context for over-long prompts), Error{kConflict} for a live id,
-  /// Error{kUnavailable} when the queue is full.
+  /// Validates and queues; the sink lives until its last output. Returns the request's id. Throws
+  /// Error{kInvalidArgument} (a message with "maximum context length" and code context for
+  /// over-long prompts), Error{kConflict} for a live id, Error{kUnavailable} when the queue is
+  /// full.
   std::string submit(Request request, std::shared_ptr<OutputSink> sink);
-  /// Ends every live request whose id starts with `prefix` (all if empty) with FinishReason::kAbort; unknown ids are fine.
+  /// Ends every live request whose id starts with `prefix` (all if empty) with
+  /// FinishReason::kAbort; unknown ids are fine.
   void abort(const std::string& prefix);
   /// Empties the prefix cache if nothing runs or waits; else returns false.
   bool flush_cache();

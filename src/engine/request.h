@@ -55,8 +55,8 @@ struct Finish {
 
 struct TokenLogprob {
   int32_t id = 0;
-  float logprob = 0;                            ///< log-softmax of the raw logits, floor -9999
-  std::vector<std::pair<int32_t, float>> top;   ///< best first
+  float logprob = 0;                           ///< log-softmax of the raw logits, floor -9999
+  std::vector<std::pair<int32_t, float>> top;  ///< best first
 };
 
 struct Usage {
@@ -68,14 +68,15 @@ struct Usage {
 /// A piece of one choice. Concatenated `text` of a choice is its whole text.
 struct Output {
   int choice = 0;
-  std::string text;                             ///< released now; never half a character, never part of a stop string
-  std::vector<int32_t> token_ids;               ///< sampled since the last output
-  std::vector<TokenLogprob> logprobs;           ///< of the tokens whose text is released now, in order
-  std::vector<TokenLogprob> prompt_logprobs;    ///< in the first output only; entry 0 has no logprob (0)
+  std::string text;  ///< released now; never half a character, never part of a stop string
+  std::vector<int32_t> token_ids;      ///< sampled since the last output
+  std::vector<TokenLogprob> logprobs;  ///< of the tokens whose text is released now, in order
+  std::vector<TokenLogprob>
+      prompt_logprobs;  ///< in the first output only; entry 0 has no logprob (0)
   Usage usage;
-  std::optional<Finish> finish;                 ///< set on the last output of the choice
+  std::optional<Finish> finish;  ///< set on the last output of the choice
   int num_retractions = 0;
-  double queue_s = 0;                           ///< time spent waiting before the first schedule
+  double queue_s = 0;  ///< time spent waiting before the first schedule
 };
 
 /// Receives outputs. Called on the engine thread: must be quick and must not throw or block.

@@ -1,0 +1,35 @@
+// Everything the engine loads once: checkpoint, tokenizer, device, weights, KV pool.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/runner.h"
+#include "model/checkpoint.h"
+#include "model/config.h"
+#include "model/text_model.h"
+#include "token/tokenizer.h"
+
+namespace erne {
+
+struct LoadedModel {
+  TextConfig config;
+  GenerationConfig generation;
+  std::vector<int32_t> eos_ids;          ///< of the generation config and the tokenizer
+  std::unique_ptr<Tokenizer> tokenizer;  ///< null with skip_tokenizer
+  std::unique_ptr<Device> device;        ///< null for "null"
+  std::unique_ptr<TextModel> model;      ///< null for "null"
+  std::unique_ptr<Runner> runner;
+  uint64_t weight_bytes = 0;
+  uint64_t kv_bytes = 0;
+  double load_s = 0;
+};
+
+/// Loads options.model_path and fills in what options leave open: dtype, num_threads,
+/// context_length, max_total_tokens. Throws Error as the loaders do; kOutOfMemory names bytes and
+/// flags.
+LoadedModel load_model(EngineOptions& options);
+
+}  // namespace erne
