@@ -1,7 +1,68 @@
+// `erne convert`: GGUF to a Hugging Face folder, and between the layouts of ERNIE checkpoints.
+#include "model/convert.h"
+
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "base/error.h"
+#include "base/progress.h"
 #include "cli/verbs.h"
 
 namespace erne::cli {
 
-void add_convert(CLI::App&) {}
+void add_convert(CLI::App& app) {
+  CLI::App* verb = app.add_subcommand(
+      "convert", "convert a GGUF file or a model folder to a Hugging Face folder");
+  verb->footer(
+      "From GGUF: architectures llama (without RoPE scaling and biases), ernie4_5 and "
+      "ernie4_5-moe; types F32, F16,\n"
+      "BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q5_K, Q6_K. From a folder: every layout of ERNIE 4.5. Layouts "
+      "to write:\n"
+      "  pt        what transformers loads (default)\n"
+      "  early-pt  q, k, v and gate, up fused\n"
+      "  paddle    fused, weights [in, out], bfloat16 stored as U16, names begin with ernie.\n"
+      "  stacked   the experts of a layer in two tensors (transformers 5 in memory)\n"
+      "Examples:\n"
+      "  erne convert SmolLM2-135M-Instruct.Q4_1.gguf models/default --name "
+      "\"SmolLM2-135M-Instruct\"\n"
+      "  erne convert ERNIE-4.5-0.3B-Paddle ERNIE-4.5-0.3B-PT --dtype bfloat16");
+  const auto options = std::make_shared<ConvertOptions>();
+  const std::map<std::string, CheckpointLayout> layouts{{"pt", CheckpointLayout::kPt},
+                                                        {"early-pt", CheckpointLayout::kEarlyPt},
+                                                        {"paddle", CheckpointLayout::kPaddle},
+                                                        {"stacked", CheckpointLayout::kStacked}};
+  const std::map<std::string, DType> dtypes{
+      {"bfloat16", DType::kBF16}, {"float16", DType::kF16}, {"float32", DType::kF32}};
+  const auto dtype = std::make_shared<DType>(DType::kBF16);
+  verb->add_option("input", options->input, "GGUF file or model folder")->required();
+  verb->add_option("output", options->output, "folder to write")->required();
+  verb->add_option("--layout", options->layout, "layout to write")
+      ->transform(CLI::CheckedTransformer(layouts))
+      ->option_text("pt|early-pt|paddle|stacked");
+  CLI::Option* dtype_option =
+      verb->add_option("--dtype", *dtype,
+                       "type of the weights; default: bfloat16 from GGUF, as stored from a folder")
+          ->transform(CLI::CheckedTransformer(dtypes))
+          ->option_text("bfloat16|float16|float32");
+  verb->add_option("--max-shard-size", options->max_shard_bytes,
+                   "largest weight file, e.g. 5GB or 512MB (powers of 1000)")
+      ->transform(CLI::AsSizeValue(true))
+      ->option_text("SIZE");
+  verb->add_option("--name", options->name, "the model's name, shown wherever a name shows");
+  verb->add_flag("--force", options->force, "replace a model folder that exists");
+  verb->callback([options, dtype, dtype_option] {
+    if (dtype_option->count() > 0) options->dtype = *dtype;
+    options->show_progress = true;
+    const ConvertResult result = convert(*options);
+    fmt::print("{}: {} tensors, {} in {} file{}, {} ({} layout)\n", options->output.string(),
+               result.num_tensors, human_bytes(result.bytes), result.num_files,
+               result.num_files == 1 ? "" : "s", dtype_name(result.dtype),
+               layout_name(options->layout));
+  });
+}
 
 }  // namespace erne::cli

@@ -1,0 +1,330 @@
+#include "model/convert.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/progress.h"
+#include "model/gguf_config.h"
+#include "model/gguf_tokenizer.h"
+#include "model/layout_plan.h"
+#include "model/weight_source.h"
+
+namespace erne {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Rows are read and written in pieces of about this size; a transposed tensor is held whole, twice.
+constexpr int64_t kChunkBytes = int64_t{4} << 20;
+
+// The output folder under a temporary name beside it, renamed by commit() and removed otherwise.
+class StagingFolder {
+ public:
+  StagingFolder(fs::path target, bool force) : target_(std::move(target)), force_(force) {
+    if (target_.filename().empty()) target_ = target_.parent_path();  // "models/default/"
+    check_target();
+    staging_ = target_;
+    staging_ += fmt::format(".tmp-{}", ::getpid());
+    std::error_code error;
+    if (target_.has_parent_path()) fs::create_directories(target_.parent_path(), error);
+    if (!error) fs::create_directory(staging_, error);
+    if (error) fail(Code::kIo, "cannot create {}: {}", staging_.string(), error.message());
+  }
+  StagingFolder(const StagingFolder&) = delete;
+  StagingFolder& operator=(const StagingFolder&) = delete;
+  ~StagingFolder() {
+    std::error_code ignored;
+    if (!committed_) fs::remove_all(staging_, ignored);
+  }
+
+  const fs::path& path() const { return staging_; }
+
+  void commit() {
+    std::error_code error;
+    fs::path old = target_;
+    old += fmt::format(".old-{}", ::getpid());
+    const bool replaces = fs::exists(target_);
+    if (replaces) fs::rename(target_, old, error);
+    if (!error) fs::rename(staging_, target_, error);
+    if (error) {
+      std::error_code ignored;
+      if (replaces && !fs::exists(target_)) fs::rename(old, target_, ignored);
+      fail(Code::kIo, "cannot rename {} to {}: {}", staging_.string(), target_.string(),
+           error.message());
+    }
+    committed_ = true;
+    if (replaces) fs::remove_all(old, error);
+    if (error) fail(Code::kIo, "cannot remove {}: {}", old.string(), error.message());
+  }
+
+ private:
+  void check_target() const {
+    std::error_code error;
+    if (!fs::exists(target_, error)) return;
+    if (!fs::is_directory(target_, error)) {
+      fail(Code::kInvalidArgument, "{} exists and is not a folder", target_.string());
+    }
+    if (fs::is_empty(target_, error)) return;
+    if (!force_) {
+      fail(Code::kConflict, "{} is not empty; name another folder or pass --force",
+           target_.string());
+    }
+    if (!fs::exists(target_ / "config.json")) {
+      fail(Code::kConflict,
+           "{} is not empty and holds no config.json: --force replaces model folders only",
+           target_.string());
+    }
+  }
+
+  fs::path target_;
+  fs::path staging_;
+  bool force_;
+  bool committed_ = false;
+};
+
+// A planned tensor with the type it gets.
+struct OutputTensor {
+  PlannedTensor plan;
+  DType value_dtype;  // float32, float16 or bfloat16 (float64 where a folder stores that)
+  TensorInfo info;    // as stored: Paddle keeps bfloat16 bits under U16
+};
+
+DType output_dtype(const PlannedTensor& plan, const WeightSource& source,
+                   std::optional<DType> wanted) {
+  const bool precise = plan.kind() == TensorKind::kRouter || plan.kind() == TensorKind::kCorrection;
+  if (precise) return DType::kF32;
+  if (wanted) return *wanted;
+  const DType first = source.dtype(plan.parts.front());
+  const bool mixed =
+      std::any_of(plan.parts.begin(), plan.parts.end(),
+                  [&](const ExpectedTensor& part) { return source.dtype(part) != first; });
+  return mixed ? DType::kF32 : first;
+}
+
+std::vector<OutputTensor> plan_output(const TextConfig& config, int num_mtp_layers,
+                                      const WeightSource& source, const ConvertOptions& options,
+                                      std::optional<DType> dtype) {
+  std::vector<OutputTensor> output;
+  for (PlannedTensor& plan : plan_layout(config, options.layout, num_mtp_layers)) {
+    const DType value = output_dtype(plan, source, dtype);
+    const bool paddle_bits = value == DType::kBF16 && options.layout == CheckpointLayout::kPaddle;
+    TensorInfo info{plan.name, paddle_bits ? DType::kU16 : value, plan.shape};
+    output.push_back({std::move(plan), value, std::move(info)});
+  }
+  return output;
+}
+
+using Sink = std::function<void(const std::byte* data, size_t size)>;
+
+void write_rows(const OutputTensor& tensor, const WeightSource& source, const Sink& sink) {
+  const auto element = static_cast<int64_t>(dtype_bytes(tensor.value_dtype));
+  std::vector<std::byte> chunk;
+  for (const ExpectedTensor& part : tensor.plan.parts) {
+    const int64_t rows_at_once =
+        std::clamp<int64_t>(kChunkBytes / (part.cols * element), 1, part.rows);
+    for (int64_t row = 0; row < part.rows; row += rows_at_once) {
+      const int64_t rows = std::min(rows_at_once, part.rows - row);
+      chunk.resize(static_cast<size_t>(rows * part.cols * element));
+      source.read_rows(part, row, rows, tensor.value_dtype, chunk.data());
+      sink(chunk.data(), chunk.size());
+    }
+  }
+}
+
+// dst[c, r] = src[r, c], in tiles that stay in the cache.
+template <typename T>
+void transpose(const std::byte* src, std::byte* dst, size_t rows, size_t cols) {
+  constexpr size_t kTile = 64;
+  for (size_t r0 = 0; r0 < rows; r0 += kTile) {
+    for (size_t c0 = 0; c0 < cols; c0 += kTile) {
+      for (size_t c = c0; c < std::min(c0 + kTile, cols); ++c) {
+        for (size_t r = r0; r < std::min(r0 + kTile, rows); ++r) {
+          std::memcpy(dst + (c * rows + r) * sizeof(T), src + (r * cols + c) * sizeof(T),
+                      sizeof(T));
+        }
+      }
+    }
+  }
+}
+
+void write_transposed(const OutputTensor& tensor, const WeightSource& source, const Sink& sink) {
+  std::vector<std::byte> dense;
+  dense.reserve(tensor.info.bytes());
+  write_rows(tensor, source, [&](const std::byte* data, size_t size) {
+    dense.insert(dense.end(), data, data + size);
+  });
+  std::vector<std::byte> turned(dense.size());
+  const auto cols = static_cast<size_t>(tensor.info.shape[0]);
+  const auto rows = static_cast<size_t>(tensor.info.shape[1]);
+  switch (dtype_bytes(tensor.value_dtype)) {
+    case 2:
+      transpose<uint16_t>(dense.data(), turned.data(), rows, cols);
+      break;
+    case 4:
+      transpose<uint32_t>(dense.data(), turned.data(), rows, cols);
+      break;
+    default:
+      transpose<uint64_t>(dense.data(), turned.data(), rows, cols);
+  }
+  sink(turned.data(), turned.size());
+}
+
+// Cuts the tensors into files of at most max_bytes (a single larger tensor gets a file of its own).
+std::vector<std::vector<const OutputTensor*>> cut_shards(const std::vector<OutputTensor>& tensors,
+                                                         uint64_t max_bytes) {
+  std::vector<std::vector<const OutputTensor*>> shards(1);
+  uint64_t bytes = 0;
+  for (const OutputTensor& tensor : tensors) {
+    if (!shards.back().empty() && bytes + tensor.info.bytes() > max_bytes) {
+      shards.emplace_back();
+      bytes = 0;
+    }
+    shards.back().push_back(&tensor);
+    bytes += tensor.info.bytes();
+  }
+  return shards;
+}
+
+void check_space(const fs::path& folder, uint64_t needed) {
+  std::error_code error;
+  const fs::space_info space = fs::space(folder, error);
+  if (error || space.available >= needed) return;
+  fail(Code::kIo, "{} has {} free, the weights need {}", folder.string(),
+       human_bytes(space.available), human_bytes(needed));
+}
+
+ConvertResult write_weights(const fs::path& folder, const std::vector<OutputTensor>& tensors,
+                            const WeightSource& source, const ConvertOptions& options) {
+  const auto shards = cut_shards(tensors, options.max_shard_bytes);
+  ConvertResult result;
+  result.num_files = static_cast<int>(shards.size());
+  result.num_tensors = static_cast<int64_t>(tensors.size());
+  for (const OutputTensor& tensor : tensors) result.bytes += tensor.info.bytes();
+  check_space(folder, result.bytes);
+  Progress progress("converting weights", result.bytes, ProgressUnit::kBytes,
+                    options.show_progress);
+  OrderedJson weight_map = OrderedJson::object();
+  for (size_t i = 0; i < shards.size(); ++i) {
+    const std::string name =
+        shards.size() == 1 ? "model.safetensors"
+                           : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    std::vector<TensorInfo> infos;
+    for (const OutputTensor* tensor : shards[i]) infos.push_back(tensor->info);
+    SafetensorsWriter writer(folder / name, std::move(infos));
+    const Sink sink = [&](const std::byte* data, size_t size) {
+      writer.write(data, size);
+      progress.add(size);
+    };
+    for (const OutputTensor* tensor : shards[i]) {
+      tensor->plan.transposed ? write_transposed(*tensor, source, sink)
+                              : write_rows(*tensor, source, sink);
+      weight_map[tensor->info.name] = name;
+    }
+    writer.commit();
+  }
+  if (shards.size() > 1) {
+    const OrderedJson index = {{"metadata", {{"total_size", result.bytes}}},
+                               {"weight_map", weight_map}};
+    write_file(folder / "model.safetensors.index.json", index.dump(2) + "\n");
+  }
+  return result;
+}
+
+void write_json(const fs::path& path, const OrderedJson& json) {
+  write_file(path, json.dump(2) + "\n");
+}
+
+// config.json for the output: the input's keys, with what the conversion changes.
+void adapt_config(OrderedJson& json, const TextConfig& config, const ConvertOptions& options) {
+  if (!options.name.empty()) json["_name_or_path"] = options.name;
+  if (options.dtype) {
+    json.erase("dtype");
+    json["torch_dtype"] = dtype_name(*options.dtype);
+  }
+  if (options.layout != CheckpointLayout::kPt && options.layout != CheckpointLayout::kStacked)
+    return;
+  // Names that transformers knows, whatever the input called itself.
+  json["architectures"] = {config.is_moe() ? "Ernie4_5_MoeForCausalLM" : "Ernie4_5ForCausalLM"};
+  json["model_type"] = config.is_moe() ? "ernie4_5_moe" : "ernie4_5";
+}
+
+ConvertResult convert_folder(const ConvertOptions& options) {
+  const auto checkpoint = Checkpoint::open(options.input);
+  std::error_code error;
+  if (fs::equivalent(options.input, options.output, error)) {
+    fail(Code::kInvalidArgument, "input and output are the same folder: {}",
+         options.input.string());
+  }
+  StagingFolder staging(options.output, options.force);
+  const TextConfig& config = checkpoint->config();
+  const fs::path config_path = options.input / "config.json";
+  OrderedJson json = parse_ordered_json(read_file(config_path), config_path.string());
+  adapt_config(json, config, options);
+  write_json(staging.path() / "config.json", json);
+  constexpr std::array<const char*, 9> kCarried{
+      "generation_config.json", "tokenizer.json",          "tokenizer.model",
+      "tokenizer_config.json",  "special_tokens_map.json", "added_tokens.json",
+      "chat_template.jinja",    "chat_template.json",      "LICENSE"};
+  for (const char* name : kCarried) {
+    const fs::path from = options.input / name;
+    if (fs::is_regular_file(from, error)) write_file(staging.path() / name, read_file(from));
+  }
+  const auto source = checkpoint_source(*checkpoint);
+  const auto output =
+      plan_output(config, checkpoint->num_mtp_layers(), *source, options, options.dtype);
+  ConvertResult result = write_weights(staging.path(), output, *source, options);
+  result.dtype = output.front().value_dtype;
+  staging.commit();
+  return result;
+}
+
+ConvertResult convert_gguf(const ConvertOptions& options) {
+  const GgufFile file = GgufFile::open(options.input);
+  const DType dtype = options.dtype.value_or(DType::kBF16);
+  OrderedJson json = gguf_config(file, options.name);
+  json["torch_dtype"] = dtype_name(dtype);
+  const TextConfig config = TextConfig::parse(dump_json(json), file.what());
+  const auto source = gguf_source(file, config);
+  const GgufTokenizer tokenizer = gguf_tokenizer(file);
+  if (const size_t tokens = tokenizer.tokenizer["model"]["vocab"].size();
+      tokens > static_cast<size_t>(config.vocab_size)) {
+    fail(Code::kCorrupt, "{}: {} tokens but {} rows in token_embd.weight", file.what(), tokens,
+         config.vocab_size);
+  }
+  StagingFolder staging(options.output, options.force);
+  write_json(staging.path() / "config.json", json);
+  write_json(staging.path() / "generation_config.json", gguf_generation_config(file));
+  write_json(staging.path() / "tokenizer_config.json", tokenizer.config);
+  write_json(staging.path() / "tokenizer.json", tokenizer.tokenizer);
+  const auto output = plan_output(config, 0, *source, options, dtype);
+  ConvertResult result = write_weights(staging.path(), output, *source, options);
+  result.dtype = dtype;
+  staging.commit();
+  return result;
+}
+
+}  // namespace
+
+ConvertResult convert(const ConvertOptions& options) {
+  if (options.max_shard_bytes == 0)
+    fail(Code::kInvalidArgument, "max_shard_bytes is 0; at least 1 is valid");
+  if (!fs::exists(options.input))
+    fail(Code::kNotFound, "{} does not exist", options.input.string());
+  if (fs::is_directory(options.input)) return convert_folder(options);
+  if (GgufFile::looks_like(options.input)) return convert_gguf(options);
+  fail(Code::kInvalidArgument, "{} is neither a model folder nor a GGUF file",
+       options.input.string());
+}
+
+}  // namespace erne
