@@ -63,6 +63,7 @@ void AttentionPlan::run_whole(const AttentionTask& task, const Kernels& kernels,
   const size_t per_thread = (2 * state + scratch + 63) & ~size_t{63};
   const auto threads = static_cast<size_t>(pool.num_threads());
   if (partials_.size() < per_thread * threads) partials_ = Buffer::host(per_thread * threads);
+  const AttendFn attend = task.kv.bf16 ? kernels.attend_bf16 : kernels.attend_f32;
   std::atomic<int64_t> next{static_cast<int64_t>(items_.size())};
   pool.parallel_for(pool.num_threads(), 1, [&](int64_t, int64_t, int thread) {
     auto* memory = partials_.as<uint8_t>() + static_cast<size_t>(thread) * per_thread;
@@ -72,9 +73,9 @@ void AttentionPlan::run_whole(const AttentionTask& task, const Kernels& kernels,
     // From the end: late tiles see the most positions, so the short ones fill the gaps.
     for (int64_t i = --next; i >= 0; i = --next) {
       const Item& item = items_[static_cast<size_t>(i)];
-      kernels.attend_chunk(task, item.tile, 0, sum, space);
+      attend(task, item.tile, 0, sum, space);
       for (int64_t c = 1; c < item.chunks; ++c) {
-        kernels.attend_chunk(task, item.tile, c, part, space);
+        attend(task, item.tile, c, part, space);
         kernels.merge(sum, part, item.tile.rows, v_width);
       }
       finish_tile(task, item.tile, kernels, sum, out);
@@ -96,6 +97,7 @@ void AttentionPlan::run_split(const AttentionTask& task, const Kernels& kernels,
   const size_t count = item_of_partial_.size();
   const size_t bytes = threads * scratch + count * state;
   if (partials_.size() < bytes) partials_ = Buffer::host(bytes + bytes / 2);
+  const AttendFn attend = task.kv.bf16 ? kernels.attend_bf16 : kernels.attend_f32;
   uint8_t* states = partials_.as<uint8_t>() + threads * scratch;
   const auto state_at = [&](int64_t i) {
     return partial_at(states + static_cast<size_t>(i) * state, kernels.attention_rows, v_width);
@@ -104,7 +106,7 @@ void AttentionPlan::run_split(const AttentionTask& task, const Kernels& kernels,
     const Scratch space{partials_.as<uint8_t>() + static_cast<size_t>(thread) * scratch, scratch};
     for (int64_t i = begin; i < end; ++i) {
       const Item& item = items_[static_cast<size_t>(item_of_partial_[static_cast<size_t>(i)])];
-      kernels.attend_chunk(task, item.tile, i - item.first_partial, state_at(i), space);
+      attend(task, item.tile, i - item.first_partial, state_at(i), space);
     }
   });
   for (const Item& item : items_) {

@@ -162,7 +162,8 @@ void CpuDevice::linear(const Tensor& x, const Linear& w, Epilogue epilogue, cons
   const LinearKernel& k = kernel(w.dtype);
   const LinearTask task = linear_task(x, w, epilogue, y);
   const int64_t units = linear_units(k.layout, w.n, w.kind);
-  const int64_t blocks = (task.m + k.max_rows - 1) / k.max_rows;
+  const int64_t max_rows = k.block_rows(w.k);
+  const int64_t blocks = (task.m + max_rows - 1) / max_rows;
   const int64_t y_row_bytes = task.y_stride * (task.y_bf16 ? 2 : 4);
   const int64_t x_row_bytes = task.x_stride * (w.dtype == DType::kBF16 ? 2 : 4);
   // Row blocks outermost: a thread packs the rows of its block once and runs them through many
@@ -245,6 +246,7 @@ void CpuDevice::expert_linear(const Tensor& x, ExpertRows rows, std::span<const 
                               const Routing& routing, Epilogue epilogue, const Tensor& y) {
   const LinearKernel& k = kernel(experts[0].dtype);
   const int64_t units = linear_units(k.layout, experts[0].n, experts[0].kind);
+  const int64_t max_rows = k.block_rows(experts[0].k);
   const auto x_row_bytes = x.dim(1) * static_cast<int64_t>(dtype_bytes(x.dtype));
   const auto y_row_bytes = y.dim(1) * static_cast<int64_t>(dtype_bytes(y.dtype));
   // Every panel of an expert costs about its rows, and at least its bytes; threads get equal shares
@@ -267,9 +269,9 @@ void CpuDevice::expert_linear(const Tensor& x, ExpertRows rows, std::span<const 
       const int64_t last = unit_from(end);
       const int64_t slot = routing.expert_start[e];
       const int64_t slot_end = routing.expert_start[e + 1];
-      for (int64_t s = slot; first < last && s < slot_end; s += k.max_rows) {
+      for (int64_t s = slot; first < last && s < slot_end; s += max_rows) {
         LinearTask task = linear_task(x, experts[e], epilogue, y);
-        task.m = std::min<int64_t>(k.max_rows, slot_end - s);
+        task.m = std::min<int64_t>(max_rows, slot_end - s);
         task.y = y.ptr<uint8_t>() + s * y_row_bytes;
         if (rows == ExpertRows::kByToken) {
           task.rows = routing.slot_token + s;

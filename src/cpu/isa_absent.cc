@@ -1,4 +1,4 @@
-// Tables that this build does not have: ISA files of another processor family.
+// Tables that a build for another processor family does not have.
 #include "cpu/kernels.h"
 
 namespace erne::cpu {

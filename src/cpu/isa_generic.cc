@@ -63,6 +63,7 @@ void linear(const LinearTask& t, int64_t begin, int64_t end, Scratch) {
 }
 
 size_t no_scratch(int64_t) { return 0; }
+int64_t all_rows(int64_t) { return int64_t{1} << 40; }
 
 void rms_norm(const float* x, const float* w, float eps, int64_t size, void* y, bool y_bf16) {
   float sum = 0;
@@ -173,13 +174,14 @@ void combine(float* x, const void* y, bool y_bf16, int64_t size, const int32_t* 
 
 constexpr Kernels kTable = {
     .name = "generic",
-    .linear_f32 = {{kPanel, 1, 1}, linear<float>, no_scratch, 1 << 30},
-    .linear_bf16 = {{kPanel, 1, 1}, linear<bf16>, no_scratch, 1 << 30},
+    .linear_f32 = {{kPanel, 1, 1}, linear<float>, no_scratch, all_rows},
+    .linear_bf16 = {{kPanel, 1, 1}, linear<bf16>, no_scratch, all_rows},
     .rms_norm = rms_norm,
     .rotate = rotate,
     .attention_rows = kTileRows,
     .attention_scratch_bytes = no_scratch,
-    .attend_chunk = attend_chunk,
+    .attend_f32 = attend_chunk,
+    .attend_bf16 = attend_chunk,
     .merge = merge,
     .finish_row = finish_row,
     .dot_rows = dot_rows,

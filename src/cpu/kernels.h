@@ -54,8 +54,8 @@ struct LinearKernel {
   WeightLayout layout;
   LinearFn run;
   size_t (*scratch_bytes)(int64_t k);
-  int32_t max_rows;  ///< larger M is cut into blocks of this many rows by the caller; a block's
-                     ///< rows share the packed input
+  int64_t (*block_rows)(
+      int64_t k);  ///< the caller cuts larger M into blocks of at most this many rows
 };
 
 /// Positions of one score panel, and of one softmax chunk. Chunks are counted from position 0 of a
@@ -105,6 +105,14 @@ struct AttentionPartial {
   float* sum;  ///< [rows]
 };
 
+/// Attends the tile to positions [chunk * kKvChunk, (chunk + 1) * kKvChunk).
+using AttendFn = void (*)(const AttentionTask& task, const AttentionTile& tile, int64_t chunk,
+                          AttentionPartial part, Scratch scratch);
+
+/// Attends the tile to positions [chunk * kKvChunk, (chunk + 1) * kKvChunk).
+using AttendFn = void (*)(const AttentionTask& task, const AttentionTile& tile, int64_t chunk,
+                          AttentionPartial part, Scratch scratch);
+
 struct Kernels {
   const char* name;
   LinearKernel linear_f32;
@@ -118,9 +126,8 @@ struct Kernels {
 
   int32_t attention_rows;  ///< most rows of a tile
   size_t (*attention_scratch_bytes)(int64_t v_width);
-  /// Attends the tile to positions [chunk * kKvChunk, (chunk + 1) * kKvChunk).
-  void (*attend_chunk)(const AttentionTask& task, const AttentionTile& tile, int64_t chunk,
-                       AttentionPartial part, Scratch scratch);
+  AttendFn attend_f32;
+  AttendFn attend_bf16;
   /// into := into followed by next; rows with next.sum == 0 stay.
   void (*merge)(AttentionPartial into, AttentionPartial next, int32_t rows, int64_t v_width);
   /// y[0 .. head_dim) = out / sum for one row.

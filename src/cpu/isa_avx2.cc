@@ -1,0 +1,32 @@
+// The AVX2 and FMA table.
+#include "cpu/kernels.h"
+#include "cpu/vec/avx2.h"
+
+namespace erne::cpu {
+namespace {
+
+#include "cpu/kernels/attention.inc"
+#include "cpu/kernels/linear.inc"
+#include "cpu/kernels/rows.inc"
+
+constexpr Kernels kTable = {
+    .name = "avx2",
+    .linear_f32 = linear_kernel<StepF32>(),
+    .linear_bf16 = linear_kernel<StepBf16Widen>(),
+    .rms_norm = rms_norm,
+    .rotate = rotate,
+    .attention_rows = kAttentionRows,
+    .attention_scratch_bytes = attention_scratch,
+    .attend_f32 = attend_chunk<StepF32>,
+    .attend_bf16 = attend_chunk<StepBf16Widen>,
+    .merge = merge,
+    .finish_row = finish_row,
+    .dot_rows = dot_rows,
+    .combine = combine,
+};
+
+}  // namespace
+
+const Kernels* avx2_kernels() { return &kTable; }
+
+}  // namespace erne::cpu

@@ -1,0 +1,27 @@
+// AVX-512 with BF16 dot products: what multiplies bf16 pairs differs from the AVX-512 table, the
+// rest is taken from it.
+#include "cpu/kernels.h"
+#include "cpu/vec/avx512.h"
+
+namespace erne::cpu {
+namespace {
+
+#include "cpu/kernels/attention.inc"
+#include "cpu/kernels/linear.inc"
+
+Kernels make_table() {
+  Kernels table = *avx512_kernels();
+  table.name = "avx512_bf16";
+  table.linear_bf16 = linear_kernel<StepBf16Dot>();
+  table.attend_bf16 = attend_chunk<StepBf16Dot>;
+  return table;
+}
+
+}  // namespace
+
+const Kernels* avx512_bf16_kernels() {
+  static const Kernels table = make_table();
+  return &table;
+}
+
+}  // namespace erne::cpu

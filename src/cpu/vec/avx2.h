@@ -1,0 +1,82 @@
+// Eight floats in a 256-bit register: AVX2 and FMA. The same names as vec/avx512.h; every function
+// is static so that no weak symbol leaves the file.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace erne::cpu {
+namespace {
+
+constexpr int kLanes = 8;
+constexpr int kRegisters = 16;
+using Floats = __m256;
+using Words = __m256i;
+
+inline Floats zero() { return _mm256_setzero_ps(); }
+inline Floats set1(float x) { return _mm256_set1_ps(x); }
+inline Floats load(const float* p) { return _mm256_loadu_ps(p); }
+inline void store(float* p, Floats x) { _mm256_storeu_ps(p, x); }
+inline Words load_words(const void* p) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+}
+inline void store_words(void* p, Words x) { _mm256_storeu_si256(static_cast<__m256i*>(p), x); }
+inline Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
+inline Floats sub(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
+inline Floats mul(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
+inline Floats div(Floats a, Floats b) { return _mm256_div_ps(a, b); }
+/// a * b + c, rounded once.
+inline Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+/// b where a or b is NaN.
+inline Floats max(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+inline Floats min(Floats a, Floats b) { return _mm256_min_ps(a, b); }
+inline Words bits(Floats x) { return _mm256_castps_si256(x); }
+inline Floats floats(Words x) { return _mm256_castsi256_ps(x); }
+inline Words to_int(Floats x) { return _mm256_cvtps_epi32(x); }
+inline Floats to_float(Words x) { return _mm256_cvtepi32_ps(x); }
+inline Words add_words(Words a, Words b) { return _mm256_add_epi32(a, b); }
+inline Words or_words(Words a, Words b) { return _mm256_or_si256(a, b); }
+inline Words and_words(Words a, Words b) { return _mm256_and_si256(a, b); }
+inline Words set1_word(uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }
+template <int kBits>
+Words shift_left(Words x) {
+  return _mm256_slli_epi32(x, kBits);
+}
+template <int kBits>
+Words shift_right(Words x) {
+  return _mm256_srli_epi32(x, kBits);
+}
+/// `otherwise` where x is NaN.
+inline Words unless_nan(Floats x, Words value, Words otherwise) {
+  return _mm256_blendv_epi8(value, otherwise, bits(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
+}
+/// Lanes below count from x, the others from y.
+inline Floats first_lanes(int64_t count, Floats x, Floats y) {
+  const Words lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_blendv_ps(
+      y, x, floats(_mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), lane)));
+}
+/// kLanes bf16 as floats.
+inline Floats load_bf16(const void* p) {
+  return floats(
+      shift_left<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)))));
+}
+/// The low halves of the words.
+inline void store_low_halves(void* p, Words x) {
+  const Words packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(x, x), 0x08);
+  _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+}
+/// Neighbouring lanes exchanged; and the first half of the lanes, each twice.
+inline Floats swap_pairs(Floats x) { return _mm256_permute_ps(x, 0xB1); }
+inline Floats load_twice(const float* p) {
+  return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)),
+                                  _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
+}
+inline Floats negate_even(Floats x) {
+  return floats(_mm256_xor_si256(bits(x), _mm256_set1_epi64x(0x80000000LL)));
+}
+inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+
+}  // namespace
+}  // namespace erne::cpu

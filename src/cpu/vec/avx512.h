@@ -1,0 +1,78 @@
+// Sixteen floats in a 512-bit register: AVX-512 F, BW, DQ, VL. Included inside an ISA file's
+// anonymous namespace's users only; every function is static so that no weak symbol leaves the
+// file.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace erne::cpu {
+namespace {
+
+constexpr int kLanes = 16;
+constexpr int kRegisters = 32;
+using Floats = __m512;
+using Words = __m512i;
+
+inline Floats zero() { return _mm512_setzero_ps(); }
+inline Floats set1(float x) { return _mm512_set1_ps(x); }
+inline Floats load(const float* p) { return _mm512_loadu_ps(p); }
+inline void store(float* p, Floats x) { _mm512_storeu_ps(p, x); }
+inline Words load_words(const void* p) { return _mm512_loadu_si512(p); }
+inline void store_words(void* p, Words x) { _mm512_storeu_si512(p, x); }
+inline Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+inline Floats sub(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
+inline Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+inline Floats div(Floats a, Floats b) { return _mm512_div_ps(a, b); }
+/// a * b + c, rounded once.
+inline Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+/// b where a or b is NaN.
+inline Floats max(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+inline Floats min(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+inline Words bits(Floats x) { return _mm512_castps_si512(x); }
+inline Floats floats(Words x) { return _mm512_castsi512_ps(x); }
+inline Words to_int(Floats x) { return _mm512_cvtps_epi32(x); }
+inline Floats to_float(Words x) { return _mm512_cvtepi32_ps(x); }
+inline Words add_words(Words a, Words b) { return _mm512_add_epi32(a, b); }
+inline Words or_words(Words a, Words b) { return _mm512_or_si512(a, b); }
+inline Words and_words(Words a, Words b) { return _mm512_and_si512(a, b); }
+inline Words set1_word(uint32_t x) { return _mm512_set1_epi32(static_cast<int>(x)); }
+template <int kBits>
+Words shift_left(Words x) {
+  return _mm512_slli_epi32(x, kBits);
+}
+template <int kBits>
+Words shift_right(Words x) {
+  return _mm512_srli_epi32(x, kBits);
+}
+/// `otherwise` where x is NaN.
+inline Words unless_nan(Floats x, Words value, Words otherwise) {
+  return _mm512_mask_blend_epi32(_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), value, otherwise);
+}
+/// Lanes below count from x, the others from y.
+inline Floats first_lanes(int64_t count, Floats x, Floats y) {
+  return _mm512_mask_blend_ps(static_cast<__mmask16>((1U << count) - 1U), y, x);
+}
+/// kLanes bf16 as floats.
+inline Floats load_bf16(const void* p) {
+  return floats(
+      shift_left<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p)))));
+}
+/// The low halves of the words.
+inline void store_low_halves(void* p, Words x) {
+  _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));
+}
+/// Neighbouring lanes exchanged; and the first half of the lanes, each twice.
+inline Floats swap_pairs(Floats x) { return _mm512_permute_ps(x, 0xB1); }
+inline Floats load_twice(const float* p) {
+  const __m512i index = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+  return _mm512_permutexvar_ps(index, _mm512_castps256_ps512(_mm256_loadu_ps(p)));
+}
+inline Floats negate_even(Floats x) {
+  return floats(_mm512_xor_si512(bits(x), _mm512_set1_epi64(0x80000000LL)));
+}
+inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+
+}  // namespace
+}  // namespace erne::cpu
