@@ -1,7 +1,250 @@
+// `erne inspect`: what a checkpoint is and what it will need, read from the headers only: no weight
+// is touched.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/progress.h"
 #include "cli/verbs.h"
+#include "hub/hub.h"
+#include "model/checkpoint.h"
+#include "model/layout.h"
 
 namespace erne::cli {
+namespace {
 
-void add_inspect(CLI::App&) {}
+struct InspectFlags {
+  std::string model_path;
+  HubOptions hub;
+  bool json = false;
+  bool tensors = false;
+};
+
+constexpr std::array<DType, 2> kPrecisions{DType::kF32, DType::kBF16};
+
+// Everything that both outputs show.
+struct Summary {
+  const Checkpoint& checkpoint;
+  std::vector<Checkpoint::Entry> entries;
+  std::map<std::string, int64_t> dtypes;  // tensors of each type on disk
+  std::vector<std::string> files;
+  uint64_t stored_bytes = 0;
+  int64_t router_parameters = 0;  // always float32
+  int64_t mtp_parameters = 0;
+  std::vector<int64_t> contexts;
+
+  explicit Summary(const Checkpoint& source) : checkpoint(source), entries(source.entries()) {
+    for (const Checkpoint::Entry& entry : entries) {
+      ++dtypes[std::string(dtype_name(entry.dtype))];
+      stored_bytes += entry.bytes;
+      if (std::find(files.begin(), files.end(), entry.file) == files.end())
+        files.push_back(entry.file);
+    }
+    const TextConfig& config = checkpoint.config();
+    for (const ExpectedTensor& tensor : expected_tensors(config)) {
+      const bool router =
+          tensor.kind == TensorKind::kRouter || tensor.kind == TensorKind::kCorrection;
+      if (router) router_parameters += tensor.rows * tensor.cols;
+    }
+    for (int depth = 0; depth < checkpoint.num_mtp_layers(); ++depth) {
+      for (const ExpectedTensor& tensor : expected_mtp_tensors(config, depth)) {
+        mtp_parameters += tensor.rows * tensor.cols;
+      }
+    }
+    for (const int64_t length : {4096, 8192, 32768, 131072}) {
+      if (length < config.max_position_embeddings) contexts.push_back(length);
+    }
+    contexts.push_back(config.max_position_embeddings);
+  }
+
+  uint64_t weight_bytes(DType dtype) const {
+    const int64_t others = checkpoint.config().num_parameters() - router_parameters;
+    return static_cast<uint64_t>(others) * dtype_bytes(dtype) +
+           static_cast<uint64_t>(router_parameters) * 4;
+  }
+  // Keys and values of every layer.
+  uint64_t kv_bytes(DType dtype, int64_t tokens) const {
+    const TextConfig& config = checkpoint.config();
+    return static_cast<uint64_t>(2 * config.num_layers * config.kv_size() * tokens) *
+           dtype_bytes(dtype);
+  }
+};
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return fmt::format("[{}]", fmt::join(shape, ", "));
+}
+
+OrderedJson to_json(const Summary& summary, bool with_tensors) {
+  const TextConfig& config = summary.checkpoint.config();
+  OrderedJson json;
+  json["name"] = config.name;
+  json["folder"] = summary.checkpoint.folder().string();
+  json["architecture"] = config.architecture;
+  json["model_type"] = config.model_type;
+  json["layout"] = layout_name(summary.checkpoint.layout());
+  json["num_hidden_layers"] = config.num_layers;
+  json["hidden_size"] = config.hidden_size;
+  json["num_attention_heads"] = config.num_heads;
+  json["num_key_value_heads"] = config.kv_heads;
+  json["head_dim"] = config.head_dim;
+  json["intermediate_size"] = config.intermediate_size;
+  json["vocab_size"] = config.vocab_size;
+  json["tie_word_embeddings"] = config.tie_word_embeddings;
+  json["use_bias"] = config.use_bias;
+  json["max_position_embeddings"] = config.max_position_embeddings;
+  json["rope_theta"] = config.rope_theta;
+  if (config.is_moe()) {
+    json["moe"] = {{"num_experts", config.num_experts},
+                   {"experts_per_token", config.moe_top_k},
+                   {"num_shared_experts", config.num_shared_experts},
+                   {"intermediate_size", config.moe_intermediate_size},
+                   {"first_layer", config.moe_layer_start},
+                   {"last_layer", config.moe_layer_end},
+                   {"layer_interval", config.moe_layer_interval}};
+  }
+  json["parameters"] = {{"total", config.num_parameters()},
+                        {"active_per_token", config.num_active_parameters()},
+                        {"mtp", summary.mtp_parameters}};
+  json["mtp_layers"] = {{"config", config.num_nextn_predict_layers},
+                        {"stored", summary.checkpoint.num_mtp_layers()}};
+  json["stored"] = {{"bytes", summary.stored_bytes},
+                    {"tensors", summary.entries.size()},
+                    {"files", summary.files},
+                    {"tensors_by_dtype", summary.dtypes}};
+  OrderedJson memory = OrderedJson::object();
+  for (const DType dtype : kPrecisions) {
+    OrderedJson kv = OrderedJson::array();
+    for (const int64_t tokens : summary.contexts) {
+      kv.push_back({{"tokens", tokens}, {"bytes", summary.kv_bytes(dtype, tokens)}});
+    }
+    memory[std::string(dtype_name(dtype))] = {{"weight_bytes", summary.weight_bytes(dtype)},
+                                              {"kv_bytes_per_token", summary.kv_bytes(dtype, 1)},
+                                              {"kv_at_context", kv}};
+  }
+  json["memory"] = std::move(memory);
+  if (!with_tensors) return json;
+  OrderedJson tensors = OrderedJson::array();
+  for (const Checkpoint::Entry& entry : summary.entries) {
+    tensors.push_back({{"name", entry.name},
+                       {"dtype", dtype_name(entry.dtype)},
+                       {"shape", entry.shape},
+                       {"bytes", entry.bytes},
+                       {"file", entry.file}});
+  }
+  json["tensors"] = std::move(tensors);
+  return json;
+}
+
+std::string count_text(int64_t parameters) {
+  const auto value = static_cast<double>(parameters);
+  if (parameters >= 1'000'000'000) return fmt::format("{:.3f} B", value * 1e-9);
+  if (parameters >= 1'000'000) return fmt::format("{:.1f} M", value * 1e-6);
+  return fmt::format("{}", parameters);
+}
+
+void print_memory(const Summary& summary) {
+  const auto row = [&](const std::string& label, auto bytes) {
+    fmt::print("  {:<24}{:>12}{:>12}\n", label, human_bytes(bytes(DType::kF32)),
+               human_bytes(bytes(DType::kBF16)));
+  };
+  fmt::print("\n{:<26}{:>12}{:>12}\n", "memory needed", "float32", "bfloat16");
+  row("weights", [&](DType dtype) { return summary.weight_bytes(dtype); });
+  row("KV cache per token", [&](DType dtype) { return summary.kv_bytes(dtype, 1); });
+  for (const int64_t tokens : summary.contexts) {
+    row(fmt::format("KV, {} tokens", tokens),
+        [&](DType dtype) { return summary.kv_bytes(dtype, tokens); });
+  }
+  row(fmt::format("both, {} tokens", summary.contexts.back()), [&](DType dtype) {
+    return summary.weight_bytes(dtype) + summary.kv_bytes(dtype, summary.contexts.back());
+  });
+}
+
+void print_text(const Summary& summary, bool with_tensors) {
+  const Checkpoint& checkpoint = summary.checkpoint;
+  const TextConfig& c = checkpoint.config();
+  fmt::print("{}\n", c.name.empty() ? checkpoint.folder().filename().string() : c.name);
+  fmt::print("  folder        {}\n", checkpoint.folder().string());
+  fmt::print("  architecture  {} ({}), {}\n", c.architecture, c.model_type,
+             c.is_moe() ? "mixture of experts" : "dense");
+  fmt::print("  shape         {} layers, hidden {}, intermediate {}, vocabulary {}{}\n",
+             c.num_layers, c.hidden_size, c.intermediate_size, c.vocab_size,
+             c.tie_word_embeddings ? " (tied)" : "");
+  fmt::print("  attention     {} heads, {} key/value heads, head_dim {}, rope_theta {}{}\n",
+             c.num_heads, c.kv_heads, c.head_dim, c.rope_theta, c.use_bias ? ", biases" : "");
+  if (c.is_moe()) {
+    fmt::print(
+        "  experts       {} of width {}, {} per token, {} shared; layers {} to {}, every {}\n",
+        c.num_experts, c.moe_intermediate_size, c.moe_top_k, c.num_shared_experts,
+        c.moe_layer_start, c.moe_layer_end, c.moe_layer_interval);
+  }
+  fmt::print("  context       {} tokens\n", c.max_position_embeddings);
+  fmt::print("  parameters    {} in total, {} used per token\n", count_text(c.num_parameters()),
+             count_text(c.num_active_parameters()));
+  if (checkpoint.num_mtp_layers() > 0) {
+    fmt::print("  MTP           {} layer(s) stored, {} parameters more\n",
+               checkpoint.num_mtp_layers(), count_text(summary.mtp_parameters));
+  } else if (c.num_nextn_predict_layers > 0) {
+    fmt::print("  MTP           none stored, though config.json announces {}\n",
+               c.num_nextn_predict_layers);
+  } else {
+    fmt::print("  MTP           none\n");
+  }
+  std::string dtypes;
+  for (const auto& [dtype, count] : summary.dtypes) {
+    dtypes += fmt::format("{}{} {}", dtypes.empty() ? "" : ", ", count, dtype);
+  }
+  fmt::print("  stored        {} layout, {} in {} file(s), {} tensors ({})\n",
+             layout_name(checkpoint.layout()), human_bytes(summary.stored_bytes),
+             summary.files.size(), summary.entries.size(), dtypes);
+  print_memory(summary);
+  if (!with_tensors) return;
+  size_t width = 4;
+  for (const Checkpoint::Entry& entry : summary.entries) width = std::max(width, entry.name.size());
+  fmt::print("\n{:<{}}  {:<9}{:<18}{:>10}  {}\n", "tensor", width, "dtype", "shape", "size",
+             "file");
+  for (const Checkpoint::Entry& entry : summary.entries) {
+    fmt::print("{:<{}}  {:<9}{:<18}{:>10}  {}\n", entry.name, width, dtype_name(entry.dtype),
+               shape_text(entry.shape), human_bytes(entry.bytes), entry.file);
+  }
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app) {
+  CLI::App* verb =
+      app.add_subcommand("inspect", "show what a checkpoint is and how much memory it needs");
+  verb->footer(
+      "Checks every header, size and shape of the checkpoint on the way; reads no weights.\n"
+      "Examples:\n"
+      "  erne inspect --model-path models/default\n"
+      "  erne inspect --model-path models/default --tensors\n"
+      "  erne inspect --model-path models/default --json");
+  const auto flags = std::make_shared<InspectFlags>();
+  verb->add_option("--model-path", flags->model_path, "model folder, GGUF file or hub id")
+      ->required();
+  verb->add_option("--revision", flags->hub.revision, "branch, tag or commit of a hub id");
+  verb->add_flag("--json", flags->json, "one JSON object instead of text");
+  verb->add_flag("--tensors", flags->tensors, "list every tensor");
+  verb->callback([flags] {
+    const auto checkpoint = Checkpoint::open(resolve_model(flags->model_path, flags->hub));
+    const Summary summary(*checkpoint);
+    if (flags->json) {
+      fmt::print("{}\n", to_json(summary, flags->tensors)
+                             .dump(2, ' ', false, OrderedJson::error_handler_t::replace));
+    } else {
+      print_text(summary, flags->tensors);
+    }
+    if (std::fflush(stdout) != 0) fail(Code::kIo, "cannot write to standard output");
+  });
+}
 
 }  // namespace erne::cli

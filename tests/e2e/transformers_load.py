@@ -1,6 +1,6 @@
 """Checks that folders written by `erne convert` are what transformers reads: weights, configuration and tokenizer.
 
-    python transformers_load.py --erne build/release/erne [--default-model models/default]
+    ERNE_BINARY=build/release/erne [ERNE_DEFAULT_MODEL=models/default] python transformers_load.py
 
 1. Every case of goldens/text goes PT -> LAYOUT -> PT through `erne convert`; AutoModelForCausalLM loads the result and gives the
    golden logits in float32.
@@ -8,10 +8,10 @@
 3. The default model folder loads, AutoTokenizer renders and encodes the chats of goldens/default-model/shared.json to their
    prompt_ids, and greedy decoding gives their completion_ids.
 
-Skips (exit 0 with a message) where transformers or torch is not installed.
+Skips (exit 77 with a message) where transformers or torch is not installed.
 """
-import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,7 +24,7 @@ try:
     from transformers.utils import logging
 except ImportError as missing:
     print(f"skipped: {missing}")
-    sys.exit(0)
+    sys.exit(77)
 
 GOLDENS = Path(__file__).resolve().parent.parent / "goldens"
 # goldens/README.md: largest error as a share of the largest logit.
@@ -82,15 +82,11 @@ def check_default_model(folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--erne", required=True)
-    parser.add_argument("--default-model", type=Path)
-    arguments = parser.parse_args()
     torch.set_num_threads(2)
     logging.disable_progress_bar()
-    check_layouts(arguments.erne)
-    if arguments.default_model:
-        check_default_model(arguments.default_model)
+    check_layouts(os.environ["ERNE_BINARY"])
+    if folder := os.environ.get("ERNE_DEFAULT_MODEL"):
+        check_default_model(folder)
 
 
 if __name__ == "__main__":
