@@ -1,0 +1,140 @@
+// From logits to what a client is told: text, stops, logprobs, usage, and a row that went wrong.
+#include "engine/step_loop.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "engine/loop_fixture.h"
+#include "engine/table_tokenizer.h"
+
+namespace erne {
+namespace {
+
+/// 97 tokens: two letters each, some with a stop sign in the middle.
+const TableTokenizer& letters() {
+  static const auto* const tokenizer = [] {
+    std::vector<std::string> tokens = {"</s>"};
+    for (int i = 1; i < 97; ++i) {
+      tokens.push_back(
+          {static_cast<char>('a' + i % 26), i % 9 == 0 ? '.' : static_cast<char>('A' + i % 23)});
+    }
+    return new TableTokenizer(tokens, {0});
+  }();
+  return *tokenizer;
+}
+
+std::string text_of(const std::vector<int32_t>& ids) { return letters().decode(ids, true); }
+
+TEST(StepLoop, TextIsTheSameForEveryStreamInterval) {
+  Request request = sampled_request(random_ids(3, 10), 60, 5);
+  request.logprobs = true;
+  request.top_logprobs = 3;
+  Told first;
+  for (const int interval : {1, 2, 7, 1000}) {
+    request.stream_interval = interval;
+    LoopFixture fixture(small_options(), &letters());
+    const auto sink = fixture.submit(request);
+    fixture.run();
+    const Told& told = sink->choices[0];
+    EXPECT_EQ(told.text, text_of(told.ids));
+    EXPECT_EQ(told.ids.size(), 60U);
+    ASSERT_EQ(told.logprobs.size(), 60U);
+    if (interval == 1) first = told;
+    EXPECT_EQ(told.text, first.text);
+    for (size_t i = 0; i < 60; ++i) {
+      EXPECT_EQ(told.logprobs[i].id, told.ids[i]);
+      EXPECT_EQ(told.logprobs[i].logprob, first.logprobs[i].logprob);
+      EXPECT_EQ(told.logprobs[i].top.size(), 3U);
+      EXPECT_LE(told.logprobs[i].logprob, told.logprobs[i].top[0].second);
+    }
+    EXPECT_EQ(told.num_outputs, interval == 1      ? 60
+                                : interval == 1000 ? 2
+                                                   : 1 + (59 + interval - 1) / interval);
+  }
+}
+
+TEST(StepLoop, StopStringEndsTheText) {
+  Request request = sampled_request(random_ids(3, 10), 200, 5);
+  request.stop = {"."};
+  LoopFixture fixture(small_options(), &letters());
+  const auto sink = fixture.submit(request);
+  fixture.run();
+  const Told& told = sink->choices[0];
+  ASSERT_TRUE(told.finish);
+  EXPECT_EQ(told.finish->reason, FinishReason::kStop);
+  EXPECT_EQ(std::get<std::string>(told.finish->matched), ".");
+  const std::string all = text_of(told.ids);
+  EXPECT_EQ(all.find('.'), all.size() - 1);
+  EXPECT_EQ(told.text, all.substr(0, all.size() - 1));
+  EXPECT_EQ(told.usage.completion_tokens, static_cast<int>(told.ids.size()));
+}
+
+TEST(StepLoop, StopTokenIsCountedButNotShown) {
+  for (const bool keep : {false, true}) {
+    Request request = greedy_request(random_ids(3, 10), 30);
+    request.sampling.logit_bias = {{7, 90.0F}};
+    request.stop_token_ids = {7};
+    request.min_new_tokens = 4;
+    request.no_stop_trim = keep;
+    LoopFixture fixture(small_options(), &letters());
+    const auto sink = fixture.submit(request);
+    fixture.run();
+    const Told& told = sink->choices[0];
+    ASSERT_EQ(told.ids.size(), 5U);
+    EXPECT_EQ(told.ids.back(), 7);
+    EXPECT_EQ(told.usage.completion_tokens, 5);
+    EXPECT_EQ(std::get<int32_t>(told.finish->matched), 7);
+    std::vector<int32_t> shown = told.ids;
+    if (!keep) shown.pop_back();
+    EXPECT_EQ(told.text, text_of(shown));
+  }
+}
+
+/// Spoils the logits of every sequence that has the token 13 in its step.
+class SpoilingRunner final : public Runner {
+ public:
+  explicit SpoilingRunner(Runner& inner) : inner_(inner) {}
+  Tensor forward(const Batch& batch) override {
+    const Tensor logits = inner_.forward(batch);
+    for (size_t row = 0; row < batch.logit_rows.size(); ++row) {
+      if (batch.token_ids[static_cast<size_t>(batch.logit_rows[row])] != 13) continue;
+      logits.ptr<float>()[static_cast<int64_t>(row) * vocab_size() + 5] =
+          std::numeric_limits<float>::quiet_NaN();
+    }
+    return logits;
+  }
+  int64_t vocab_size() const override { return inner_.vocab_size(); }
+
+ private:
+  Runner& inner_;
+};
+
+TEST(StepLoop, NanEndsOneRequestAndNoOther) {
+  LoopFixture fixture;
+  SpoilingRunner runner(fixture.runner);
+  StepLoop loop(fixture.options, runner, nullptr, fixture.clock, fixture.ledger, {});
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (uint64_t i = 0; i < 3; ++i) {
+    Request request = greedy_request({1, 2, i == 1 ? 13 : static_cast<int32_t>(20 + i)}, 10);
+    request.sampling.logit_bias = {{13, -100.0F}};  // no one else gets there
+    request.id = std::to_string(i);
+    sinks.push_back(std::make_shared<RecordingSink>());
+    auto live = std::make_unique<LiveRequest>(request, sinks.back(), nullptr);
+    live->serial = i;
+    live->max_new_tokens = 10;
+    fixture.ledger.enter(request.id, 3);
+    loop.add(std::move(live));
+  }
+  while (!loop.idle()) {
+    loop.step();
+    loop.publish();
+  }
+  EXPECT_EQ(sinks[1]->choices[0].finish->reason, FinishReason::kError);
+  EXPECT_EQ(sinks[0]->choices[0].ids.size(), 10U);
+  EXPECT_EQ(sinks[2]->choices[0].ids.size(), 10U);
+  EXPECT_EQ(loop.stats().used_tokens, 0);
+}
+
+}  // namespace
+}  // namespace erne
