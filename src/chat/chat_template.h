@@ -1,5 +1,5 @@
-// A checkpoint's chat template: messages to prompt text, with every byte that came from the request marked, so that the
-// tokenizer can never turn user text into a special token.
+// A checkpoint's chat template: messages to prompt text, with every byte that came from the request
+// marked, so that the tokenizer can never turn user text into a special token.
 #pragma once
 
 #include <filesystem>
@@ -22,19 +22,20 @@ struct ChatInput {
 
 class ChatTemplate {
  public:
-  /// Parses a Jinja template. Throws Error{kInvalidArgument} with name and line for bad syntax, Error{kUnsupported} for a
-  /// construct outside the subset.
+  /// Parses a Jinja template. Throws Error{kInvalidArgument} with name and line for bad syntax,
+  /// Error{kUnsupported} for a construct outside the subset.
   static std::unique_ptr<ChatTemplate> parse(std::string_view source, std::string_view name);
-  /// The one in the folder: chat_template.jinja, chat_template.json, or "chat_template" in tokenizer_config.json; else the
-  /// built-in ERNIE one (Thinking if the tokenizer files know <|im_start|> and <think>). bos/eos token texts are read too.
+  /// The one in the folder: chat_template.jinja, chat_template.json, or "chat_template" in
+  /// tokenizer_config.json; else the built-in ERNIE one (Thinking if the tokenizer files know
+  /// <|im_start|> and <think>). bos/eos token texts are read too.
   static std::unique_ptr<ChatTemplate> load(const std::filesystem::path& folder);
 
   ChatTemplate(const ChatTemplate&) = delete;
   ChatTemplate& operator=(const ChatTemplate&) = delete;
   ~ChatTemplate();
 
-  /// Throws Error{kInvalidArgument} for raise_exception and run-time template errors, with the template's line. Bounded in
-  /// steps and output size. Thread-safe.
+  /// Throws Error{kInvalidArgument} for raise_exception and run-time template errors, with the
+  /// template's line. Bounded in steps and output size. Thread-safe.
   PromptText render(const ChatInput& input) const;
   /// "chat_template.jinja", "tokenizer_config.json", "built-in (ERNIE 4.5)", …
   const std::string& name() const;
