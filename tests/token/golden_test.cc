@@ -1,7 +1,6 @@
 // The goldens of tests/goldens: both forms of the look-alike tokenizer give every id and every
 // text, and the default model's prompts come out as the reference encoded them.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -12,13 +11,12 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "token/tokenizer.h"
+#include "token/token_folder.h"
 
 namespace erne {
 namespace {
 
 namespace fs = std::filesystem;
-const fs::path kGoldens = fs::path(ERNE_TESTS_DIR) / "goldens" / "tokenizer";
 
 struct Line {
   std::string text;
@@ -29,7 +27,7 @@ struct Line {
 
 std::vector<Line> golden_lines() {
   std::vector<Line> lines;
-  const std::string all = read_file(kGoldens / "golden.jsonl");
+  const std::string all = read_file(kTokenizerGoldens / "golden.jsonl");
   for (size_t at = 0; at < all.size();) {
     const size_t end = std::min(all.find('\n', at), all.size());
     const Json json = parse_json(std::string_view(all).substr(at, end - at), "golden.jsonl");
@@ -38,25 +36,6 @@ std::vector<Line> golden_lines() {
   }
   return lines;
 }
-
-/// The folder without tokenizer.json, so that load() takes the SentencePiece file.
-class SentencePieceFolder {
- public:
-  SentencePieceFolder()
-      : path_(fs::temp_directory_path() / ("erne-spm-" + std::to_string(::getpid()))) {
-    fs::create_directories(path_);
-    for (const char* name : {"tokenizer.model", "added_tokens.json", "tokenizer_config.json"}) {
-      fs::copy_file(kGoldens / name, path_ / name, fs::copy_options::overwrite_existing);
-    }
-  }
-  SentencePieceFolder(const SentencePieceFolder&) = delete;
-  SentencePieceFolder& operator=(const SentencePieceFolder&) = delete;
-  ~SentencePieceFolder() { fs::remove_all(path_); }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 std::string stream(const Tokenizer& tokenizer, const std::vector<int32_t>& ids, bool skip) {
   StreamDecoder decoder(tokenizer, skip);
@@ -68,9 +47,7 @@ std::string stream(const Tokenizer& tokenizer, const std::vector<int32_t>& ids, 
 class Golden : public ::testing::TestWithParam<bool> {
  protected:
   static std::unique_ptr<Tokenizer> load() {
-    if (!GetParam()) return Tokenizer::load(kGoldens);
-    const SentencePieceFolder folder;
-    return Tokenizer::load(folder.path());
+    return GetParam() ? load_golden_model() : Tokenizer::load(kTokenizerGoldens);
   }
 };
 
