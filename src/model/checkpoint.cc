@@ -1,3 +1,4 @@
+// Opening a folder: index, shards, the checks across files. Layouts are resolved in layout.cc.
 #include "model/checkpoint.h"
 
 #include <algorithm>

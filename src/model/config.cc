@@ -1,132 +1,32 @@
+// config.json: which keys mean what, which values are refused (spec text.md 1.2), and
+// the parameter count.
 #include "model/config.h"
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <initializer_list>
-#include <limits>
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/json.h"
+#include "model/config_keys.h"
 
 namespace erne {
 namespace {
 
-constexpr size_t kMaxConfigBytes = size_t{4} << 20;
-
-// Bounds far above any real model and low enough that no product of three of them overflows 63
-// bits.
+// Bounds far above any real model and low enough that the parameter count stays below 2^63.
 constexpr int64_t kMaxWidth = int64_t{1} << 18;
 constexpr int64_t kMaxVocab = int64_t{1} << 22;
 constexpr int64_t kMaxLayers = 4096;
 constexpr int64_t kMaxExperts = 4096;
 constexpr int64_t kMaxPositions = int64_t{1} << 30;
 
-struct IntRange {
-  int64_t least;
-  int64_t most;
-};
-
-// A value as a message shows it.
-std::string shown(const Json& value) {
-  std::string text = dump_json(value);
-  if (text.size() > 80) text = text.substr(0, 80) + "...";
-  return text;
-}
-
-// Typed reading of one JSON object; null counts as absent, as transformers writes it.
-class Keys {
- public:
-  Keys(const Json& object, std::string_view what) : object_(object), what_(what) {}
-
-  const Json* find(const char* key) const {
-    const auto it = object_.find(key);
-    return it == object_.end() || it->is_null() ? nullptr : &*it;
-  }
-
-  [[noreturn]] void refuse(Code code, const char* key, const Json& value,
-                           std::string_view accepted) const {
-    fail(code, "{}: {} is {}; {}", what_, key, shown(value), accepted);
-  }
-
-  std::optional<int64_t> integer(const char* key, IntRange range) const {
-    const Json* value = find(key);
-    return value == nullptr ? std::nullopt : std::optional(checked_integer(key, *value, range));
-  }
-
-  int64_t required(const char* key, IntRange range) const {
-    const std::optional<int64_t> value = integer(key, range);
-    if (!value) fail(Code::kInvalidArgument, "{}: {} is missing", what_, key);
-    return *value;
-  }
-
-  // MoE sizes of vision checkpoints are lists (text, vision): the first element is the text
-  // model's.
-  std::optional<int64_t> first_integer(const char* key, IntRange range) const {
-    const Json* value = find(key);
-    if (value != nullptr && value->is_array() && !value->empty()) value = &value->front();
-    if (value == nullptr || value->is_null()) return std::nullopt;
-    return checked_integer(key, *value, range);
-  }
-
-  std::optional<double> number(const char* key, double least, double most) const {
-    const Json* value = find(key);
-    if (value == nullptr) return std::nullopt;
-    const double x =
-        value->is_number() ? value->get<double>() : std::numeric_limits<double>::quiet_NaN();
-    if (!(x >= least && x <= most)) {
-      refuse(Code::kInvalidArgument, key, *value,
-             fmt::format("a number from {} to {} is valid", least, most));
-    }
-    return x;
-  }
-
-  std::optional<bool> boolean(const char* key) const {
-    const Json* value = find(key);
-    if (value == nullptr) return std::nullopt;
-    if (!value->is_boolean()) refuse(Code::kInvalidArgument, key, *value, "true or false is valid");
-    return value->get<bool>();
-  }
-
-  std::optional<std::string> text(const char* key) const {
-    const Json* value = find(key);
-    if (value == nullptr) return std::nullopt;
-    if (!value->is_string()) refuse(Code::kInvalidArgument, key, *value, "a string is valid");
-    return value->get<std::string>();
-  }
-
-  std::string_view what() const { return what_; }
-
- private:
-  int64_t checked_integer(const char* key, const Json& value, IntRange range) const {
-    const bool fits = value.is_number_integer() &&
-                      (!value.is_number_unsigned() ||
-                       value.get<uint64_t>() <= uint64_t{std::numeric_limits<int64_t>::max()});
-    if (!fits || value.get<int64_t>() < range.least || value.get<int64_t>() > range.most) {
-      refuse(Code::kInvalidArgument, key, value,
-             fmt::format("an integer from {} to {} is valid", range.least, range.most));
-    }
-    return value.get<int64_t>();
-  }
-
-  const Json& object_;
-  std::string_view what_;
-};
-
 bool one_of(std::string_view word, std::initializer_list<std::string_view> words) {
   return std::find(words.begin(), words.end(), word) != words.end();
 }
 
-Json parse_object(std::string_view json_text, std::string_view what) {
-  Json object = parse_json(json_text, what);
-  if (!object.is_object()) fail(Code::kInvalidArgument, "{}: not a JSON object", what);
-  return object;
-}
-
 // Refuses what this model is not: another family, vision, quantised weights, scaled RoPE, unusual
 // arithmetic.
-void refuse_vision(const Keys& keys, const TextConfig& config) {
+void refuse_vision(const ConfigKeys& keys, const TextConfig& config) {
   constexpr std::array<const char*, 4> kVisionKeys{"vision_config", "text_config", "im_patch_id",
                                                    "image_token_id"};
   for (const char* key : kVisionKeys) {
@@ -145,7 +45,7 @@ void refuse_vision(const Keys& keys, const TextConfig& config) {
   }
 }
 
-void read_family(const Keys& keys, TextConfig& config) {
+void read_family(const ConfigKeys& keys, TextConfig& config) {
   if (const Json* names = keys.find("architectures")) {
     if (!names->is_array() || names->size() != 1 || !names->front().is_string()) {
       keys.refuse(Code::kInvalidArgument, "architectures", *names, "a list of one name is valid");
@@ -169,7 +69,7 @@ void read_family(const Keys& keys, TextConfig& config) {
   }
 }
 
-void refuse_quantised(const Keys& keys) {
+void refuse_quantised(const ConfigKeys& keys) {
   const Json* quantization = keys.find("quantization_config");
   if (quantization == nullptr || (quantization->is_object() && quantization->empty())) return;
   std::string method = "unnamed";
@@ -185,7 +85,7 @@ void refuse_quantised(const Keys& keys) {
        keys.what(), method);
 }
 
-void refuse_unusual(const Keys& keys) {
+void refuse_unusual(const ConfigKeys& keys) {
   if (const auto act = keys.text("hidden_act"); act && !one_of(*act, {"silu", "swish"})) {
     fail(Code::kUnsupported, "{}: hidden_act '{}' is not supported; silu is", keys.what(), *act);
   }
@@ -211,7 +111,7 @@ void refuse_unusual(const Keys& keys) {
 }
 
 // "rope_theta" on top, or inside "rope_parameters" / "rope_scaling" of type "default".
-void read_rope(const Keys& keys, TextConfig& config) {
+void read_rope(const ConfigKeys& keys, TextConfig& config) {
   constexpr double kMaxTheta = 1e12;
   std::optional<double> theta = keys.number("rope_theta", 1, kMaxTheta);
   for (const char* key : {"rope_parameters", "rope_scaling"}) {
@@ -219,7 +119,7 @@ void read_rope(const Keys& keys, TextConfig& config) {
     if (value == nullptr) continue;
     if (!value->is_object())
       keys.refuse(Code::kInvalidArgument, key, *value, "an object or null is valid");
-    const Keys inner(*value, keys.what());
+    const ConfigKeys inner(*value, keys.what());
     for (const char* type_key : {"rope_type", "type"}) {
       const auto type = inner.text(type_key);
       if (type && *type != "default") {
@@ -237,7 +137,7 @@ void read_rope(const Keys& keys, TextConfig& config) {
   config.rope_theta = theta.value_or(500000);
 }
 
-DType read_dtype(const Keys& keys) {
+DType read_dtype(const ConfigKeys& keys) {
   for (const char* key : {"dtype", "torch_dtype"}) {
     auto word = keys.text(key);
     if (!word) continue;
@@ -251,7 +151,7 @@ DType read_dtype(const Keys& keys) {
   return DType::kBF16;
 }
 
-void read_sizes(const Keys& keys, TextConfig& config) {
+void read_sizes(const ConfigKeys& keys, TextConfig& config) {
   config.num_layers = static_cast<int>(keys.required("num_hidden_layers", {1, kMaxLayers}));
   config.hidden_size = keys.required("hidden_size", {1, kMaxWidth});
   config.num_heads = static_cast<int>(keys.required("num_attention_heads", {1, kMaxWidth}));
@@ -285,7 +185,7 @@ void read_sizes(const Keys& keys, TextConfig& config) {
       keys.integer("max_position_embeddings", {1, kMaxPositions}).value_or(131072);
 }
 
-void read_moe(const Keys& keys, TextConfig& config) {
+void read_moe(const ConfigKeys& keys, TextConfig& config) {
   config.num_experts =
       static_cast<int>(keys.first_integer("moe_num_experts", {0, kMaxExperts}).value_or(0));
   if (config.num_experts == 0) {
@@ -321,35 +221,6 @@ void read_moe(const Keys& keys, TextConfig& config) {
   config.moe_norm_min = static_cast<float>(keys.number("moe_norm_min", 0, 1).value_or(1e-12));
 }
 
-std::vector<int32_t> read_ids(const Keys& keys, const char* key) {
-  const Json* value = keys.find(key);
-  if (value == nullptr) return {};
-  const auto id = [&](const Json& item) {
-    if (!item.is_number_integer() || item < 0 || item > std::numeric_limits<int32_t>::max()) {
-      keys.refuse(Code::kInvalidArgument, key, *value, "a token id or a list of them is valid");
-    }
-    return item.get<int32_t>();
-  };
-  if (!value->is_array()) return {id(*value)};
-  std::vector<int32_t> ids;
-  for (const Json& item : *value) ids.push_back(id(item));
-  return ids;
-}
-
-std::optional<int32_t> read_id(const Keys& keys, const char* key) {
-  const std::vector<int32_t> ids = read_ids(keys, key);
-  return ids.empty() ? std::nullopt : std::optional(ids.front());
-}
-
-}  // namespace
-
-bool TextConfig::is_moe_layer(int layer) const {
-  return num_experts > 0 && (layer + 1) % moe_layer_interval == 0 && layer >= moe_layer_start &&
-         layer <= moe_layer_end;
-}
-
-namespace {
-
 // Parameters with `experts` routed experts counted in each MoE layer.
 int64_t count_parameters(const TextConfig& c, int experts) {
   const int64_t h = c.hidden_size;
@@ -377,13 +248,18 @@ int64_t count_parameters(const TextConfig& c, int experts) {
 
 }  // namespace
 
+bool TextConfig::is_moe_layer(int layer) const {
+  return num_experts > 0 && (layer + 1) % moe_layer_interval == 0 && layer >= moe_layer_start &&
+         layer <= moe_layer_end;
+}
+
 int64_t TextConfig::num_parameters() const { return count_parameters(*this, num_experts); }
 
 int64_t TextConfig::num_active_parameters() const { return count_parameters(*this, moe_top_k); }
 
 TextConfig TextConfig::parse(std::string_view json_text, std::string_view what) {
-  const Json object = parse_object(json_text, what);
-  const Keys keys(object, what);
+  const Json object = parse_config_object(json_text, what);
+  const ConfigKeys keys(object, what);
   TextConfig config;
   read_family(keys, config);
   refuse_quantised(keys);
@@ -404,43 +280,6 @@ TextConfig TextConfig::parse(std::string_view json_text, std::string_view what) 
 TextConfig TextConfig::load(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "config.json";
   return parse(read_file(path, kMaxConfigBytes), path.string());
-}
-
-GenerationConfig GenerationConfig::parse(std::string_view json_text, std::string_view what) {
-  const Json object = parse_object(json_text, what);
-  const Keys keys(object, what);
-  constexpr double kMost = 1e6;
-  GenerationConfig config;
-  config.temperature = keys.number("temperature", 0, kMost);
-  config.top_p = keys.number("top_p", 0, 1);
-  config.min_p = keys.number("min_p", 0, 1);
-  config.repetition_penalty = keys.number("repetition_penalty", 0, kMost);
-  config.frequency_penalty = keys.number("frequency_penalty", -kMost, kMost);
-  config.presence_penalty = keys.number("presence_penalty", -kMost, kMost);
-  if (const auto top_k = keys.integer("top_k", {-1, std::numeric_limits<int32_t>::max()})) {
-    config.top_k = static_cast<int>(*top_k);
-  }
-  config.do_sample = keys.boolean("do_sample");
-  config.eos_ids = read_ids(keys, "eos_token_id");
-  config.bos_id = read_id(keys, "bos_token_id");
-  config.pad_id = read_id(keys, "pad_token_id");
-  return config;
-}
-
-GenerationConfig GenerationConfig::load(const std::filesystem::path& folder) {
-  GenerationConfig config;
-  const std::filesystem::path path = folder / "generation_config.json";
-  if (std::filesystem::exists(path))
-    config = parse(read_file(path, kMaxConfigBytes), path.string());
-  const std::filesystem::path model_path = folder / "config.json";
-  if (!std::filesystem::exists(model_path)) return config;
-  const Json object = parse_object(read_file(model_path, kMaxConfigBytes), model_path.string());
-  const std::string what = model_path.string();
-  const Keys keys(object, what);
-  if (config.eos_ids.empty()) config.eos_ids = read_ids(keys, "eos_token_id");
-  if (!config.bos_id) config.bos_id = read_id(keys, "bos_token_id");
-  if (!config.pad_id) config.pad_id = read_id(keys, "pad_token_id");
-  return config;
 }
 
 }  // namespace erne

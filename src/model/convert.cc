@@ -1,3 +1,5 @@
+// One conversion: check the input, plan the output tensors, stream them into a staging folder,
+// rename it.
 #include "model/convert.h"
 
 #include <unistd.h>

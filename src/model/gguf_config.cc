@@ -1,3 +1,4 @@
+// Metadata keys of llama.cpp to the keys of config.json.
 #include "model/gguf_config.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Vocabulary, merges and special tokens of a GGUF file to tokenizer.json and tokenizer_config.json.
 #include "model/gguf_tokenizer.h"
 
 #include <algorithm>

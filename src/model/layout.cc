@@ -1,3 +1,5 @@
+// Resolving a layout: which stored tensor, which rows of it and in which orientation give each PT
+// tensor (spec text.md 2.4; decided by content, never by the name of the repository).
 #include "model/layout.h"
 
 #include <algorithm>

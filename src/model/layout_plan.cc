@@ -1,3 +1,4 @@
+// Grouping PT tensors into what a layout stores: fused projections, stacked experts, Paddle names.
 #include "model/layout_plan.h"
 
 #include <utility>

@@ -1,3 +1,5 @@
+// The two sources of a conversion: strided views of a checkpoint, dequantised blocks of a GGUF
+// file.
 #include "model/weight_source.h"
 
 #include <array>

@@ -1,3 +1,5 @@
+// Reading GGUF: a cursor that cannot leave the file, then the metadata, the tensor table and the
+// placement of the data.
 #include "tensor/gguf.h"
 
 #include <algorithm>

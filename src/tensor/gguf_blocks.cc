@@ -1,3 +1,5 @@
+// Dequantisation in plain loops: conversion is bound by the disk, and these loops are easy to
+// compare with the format.
 #include "tensor/gguf_blocks.h"
 
 #include <array>
