@@ -179,8 +179,7 @@ CurlLoop::CurlLoop() : state_(std::make_unique<State>()) {
 }
 
 CurlLoop::~CurlLoop() {
-  for (auto& [easy, transfer] : state_->transfers) curl_multi_remove_handle(state_->multi, easy);
-  state_->transfers.clear();
+  drop_all();
   curl_multi_cleanup(state_->multi);
   if (state_->epoll >= 0) close(state_->epoll);
 }
@@ -199,6 +198,11 @@ void CurlLoop::start(const HttpRequest& request, TransferSink& sink) {
   state_->transfers.emplace(easy, std::move(transfer));
   const CURLMcode code = curl_multi_add_handle(state_->multi, easy);
   if (code != CURLM_OK) fail(Code::kIo, "libcurl: {}", curl_multi_strerror(code));
+}
+
+void CurlLoop::drop_all() {
+  for (auto& [easy, transfer] : state_->transfers) curl_multi_remove_handle(state_->multi, easy);
+  state_->transfers.clear();
 }
 
 int CurlLoop::active() const { return static_cast<int>(state_->transfers.size()); }

@@ -14,9 +14,9 @@ namespace erne::bench {
 struct HttpRequest {
   std::string url;
   bool post = false;
-  std::string body;
-  std::vector<std::string> headers;  ///< "Name: value"
-  double timeout_s = 0;              ///< 0: none
+  std::string body{};
+  std::vector<std::string> headers{};  ///< "Name: value"
+  double timeout_s = 0;                ///< 0: none
 };
 
 /// Called from CurlLoop::run_until. now_s as CurlLoop::now_s.
@@ -34,7 +34,6 @@ class CurlLoop {
   CurlLoop();
   CurlLoop(const CurlLoop&) = delete;
   CurlLoop& operator=(const CurlLoop&) = delete;
-  /// Drops what still runs without calling its sinks.
   ~CurlLoop();
 
   /// Seconds on a monotonic clock.
@@ -43,6 +42,8 @@ class CurlLoop {
   /// The sink must live until on_end.
   void start(const HttpRequest& request, TransferSink& sink);
   int active() const;
+  /// Closes what still runs without calling its sinks.
+  void drop_all();
   /// Moves transfers until `deadline_s`, until at least one has ended, or until none is left.
   /// Throws Error{kIo} when the operating system refuses.
   void run_until(double deadline_s);
