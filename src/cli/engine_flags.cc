@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "hub/hub.h"
 
 namespace erne::cli {
 namespace {
@@ -75,8 +76,10 @@ void check(const EngineFlags& flags) {
 }
 
 std::filesystem::path find_model(const EngineFlags& flags) {
-  if (std::filesystem::is_directory(flags.model_path)) return flags.model_path;
-  fail(Code::kNotFound, "--model-path '{}': no such folder", flags.model_path);
+  HubOptions options;
+  options.revision = flags.revision;
+  if (flags.download_dir) options.download_dir = *flags.download_dir;
+  return resolve_model(flags.model_path, options);
 }
 
 uint64_t fresh_seed() {

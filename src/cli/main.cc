@@ -1,10 +1,12 @@
 // The program: one verb per task. Errors end here as one line on stderr and the exit code of base/error.h.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
 
 #include "base/error.h"
+#include "cli/arguments.h"
 #include "cli/verbs.h"
 
 namespace {
@@ -28,8 +30,10 @@ int run(int argc, char** argv) {
   erne::cli::add_convert(app);
   erne::cli::add_bench(app);
   erne::cli::add_completion(app);
+  std::vector<std::string> arguments = erne::cli::expand_arguments(app, argc, argv);
+  std::ranges::reverse(arguments);  // as App::parse takes them
   try {
-    app.parse(argc, argv);
+    app.parse(std::move(arguments));
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   }

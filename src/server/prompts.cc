@@ -1,0 +1,45 @@
+#include "server/prompts.h"
+
+#include "base/json.h"
+#include "server/api_error.h"
+#include "server/fields.h"
+
+namespace erne::server {
+
+std::vector<int32_t> encode_raw(const std::string& text, const Tokenizer& tokenizer) {
+  std::vector<int32_t> ids = tokenizer.encode(text);
+  if (tokenizer.add_bos() && tokenizer.bos_id()) ids.insert(ids.begin(), *tokenizer.bos_id());
+  return ids;
+}
+
+Prompts read_prompts(const OrderedJson& value, const std::string& path, const Tokenizer& tokenizer,
+                     int64_t vocab_size) {
+  Prompts prompts;
+  if (value.is_string()) {
+    prompts.ids.push_back(encode_raw(value.get_ref<const std::string&>(), tokenizer));
+    return prompts;
+  }
+  if (!value.is_array() || value.empty()) {
+    refuse_field(path, "must be a string, token ids, or a non-empty list of these, got {}",
+                 shown(value));
+  }
+  if (value[0].is_number()) {
+    prompts.ids.push_back(read_ids(value, path, vocab_size));
+    return prompts;
+  }
+  prompts.batch = true;
+  if (value.size() > kMaxPrompts)
+    refuse_field(path, "must have at most {} prompts, got {}", kMaxPrompts, value.size());
+  for (size_t i = 0; i < value.size(); ++i) {
+    const std::string element = fmt::format("{}.{}", path, i);
+    if (value[i].is_string()) {
+      prompts.ids.push_back(encode_raw(value[i].get_ref<const std::string&>(), tokenizer));
+    } else {
+      prompts.ids.push_back(read_ids(value[i], element, vocab_size));
+    }
+    if (prompts.ids.back().empty()) refuse_field(element, "has no tokens; at least one is needed");
+  }
+  return prompts;
+}
+
+}  // namespace erne::server

@@ -1,0 +1,38 @@
+#include "server/service.h"
+
+#include <vector>
+
+namespace erne::server {
+
+double unix_time_s() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+bool LiveRequests::add(const std::string& rid, std::function<void()> cancel) {
+  const std::lock_guard lock(mutex_);
+  return live_.emplace(rid, std::move(cancel)).second;
+}
+
+void LiveRequests::remove(const std::string& rid) {
+  const std::lock_guard lock(mutex_);
+  live_.erase(rid);
+}
+
+void LiveRequests::cancel(std::string_view prefix) {
+  std::vector<std::function<void()>> callbacks;
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto it = live_.lower_bound(prefix); it != live_.end() && it->first.starts_with(prefix);
+         ++it) {
+      callbacks.push_back(it->second);
+    }
+  }
+  for (const auto& callback : callbacks) callback();
+}
+
+size_t LiveRequests::size() const {
+  const std::lock_guard lock(mutex_);
+  return live_.size();
+}
+
+}  // namespace erne::server
