@@ -112,19 +112,18 @@ Value dictsort(Runtime& runtime, const Value& input, const Arguments& arguments)
   return make_list(runtime, std::move(sorted));
 }
 
-// "a,b" sorts by a, then b: the key is the list of both.
+// "a,b" sorts by a, then b: the key is the list of both. It is a list for one attribute, too, which
+// lets items that are equal, be they undefined, have no order.
 std::vector<Value> multi_keys(Runtime& runtime, const std::vector<Value>& source,
                               const Value* attribute, bool exact) {
-  const MarkedText* names = attribute == nullptr ? nullptr : attribute->string();
-  if (names == nullptr || names->bytes().find(',') == std::string::npos) {
-    return sort_keys(runtime, source, attribute, exact);
-  }
   std::vector<std::vector<Value>> parts(source.size());
+  std::vector<Value> paths{attribute == nullptr ? Value(None{}) : *attribute};
   Arguments comma;
   comma.positional.push_back(Value::text(","));
-  const Value parts_of_path = call_method(runtime, *attribute, "split", comma);
-  for (const Value& name : parts_of_path.list()->items) {
-    const std::vector<Value> keys = sort_keys(runtime, source, &name, exact);
+  if (paths.front().string() != nullptr)
+    paths = call_method(runtime, paths.front(), "split", comma).list()->items;
+  for (const Value& path : paths) {
+    const std::vector<Value> keys = sort_keys(runtime, source, &path, exact);
     for (size_t i = 0; i < keys.size(); ++i) parts[i].push_back(keys[i]);
   }
   std::vector<Value> keys;
@@ -300,6 +299,7 @@ Value absolute(Runtime& runtime, const Value& input, const Arguments&) {
 
 // Python's int(text, base); nothing when it is not a number.
 std::optional<int64_t> parse_integer(std::string_view text, int64_t base) {
+  if (base != 0 && (base < 2 || base > 36)) return std::nullopt;
   const unicode::Span span = unicode::strip(text, true, true);
   std::string digits(text.substr(span.begin, span.end - span.begin));
   bool negative = false;
@@ -350,8 +350,6 @@ Value to_int(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const Bound bound(runtime, "int", arguments, {"default", "base"});
   if (input.is_undefined()) runtime.fail_undefined(input.undefined_reason());
   const int64_t base = bound.integer(1, 10);
-  if (base != 0 && (base < 2 || base > 36))
-    runtime.fail(fmt::format("int needs a base from 2 to 36, got {}", base));
   std::optional<int64_t> number;
   if (const MarkedText* text = input.string()) {
     number = parse_integer(text->bytes(), base);

@@ -103,14 +103,16 @@ Interpreter::Flow Interpreter::loop(const ForStatement& statement, const ScopePt
   }
   auto* state = runtime_.create<LoopObject>(statement, scope, iterate(runtime_, items),
                                             std::move(condition), depth);
+  // As in Jinja, the else branch runs unless some iteration reached the end of the body.
   bool any = false;
   while (const Value* item = state->next()) {
-    any = true;
     runtime_.step();
     const ScopePtr inside = inner(scope);
     inside->set("loop", Value(state));
     assign(statement.target, inside, *item);
-    if (run(statement.body, inside, out) == Flow::kBreak) break;
+    const Flow flow = run(statement.body, inside, out);
+    if (flow == Flow::kBreak) break;
+    any |= flow == Flow::kNext;
   }
   return any ? Flow::kNext : run(statement.otherwise, inner(scope), out);
 }

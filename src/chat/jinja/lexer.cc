@@ -171,12 +171,17 @@ void Lexer::lex_raw(size_t begin) {
     line_starting_ = source_[end->end - 1] == '\n';
     return;
   }
-  fail("missing end of raw directive");
+  // Nothing behind the tag: Jinja takes it for an empty block.
+  if (begin < source_.size()) fail("missing end of raw directive");
 }
 
 void Lexer::lex_comment(size_t begin) {
   const size_t close = source_.find("#}", begin);
-  if (close == std::string::npos) fail("missing end of comment tag");
+  if (close == std::string::npos) {
+    if (begin < source_.size()) fail("missing end of comment tag");
+    advance(begin);  // nothing behind the tag: Jinja takes it for an empty comment
+    return;
+  }
   size_t end = close + 2;
   const char sign = close > begin ? source_[close - 1] : '\0';
   if (sign == '-') {

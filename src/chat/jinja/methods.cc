@@ -120,7 +120,7 @@ std::vector<Value> split_words(const MarkedText& text, int64_t limit) {
   size_t at = unicode::strip(bytes, true, false).begin;
   while (at < bytes.size()) {
     if (limit >= 0 && static_cast<int64_t>(parts.size()) == limit) {
-      parts.emplace_back(text.slice(at, unicode::strip(bytes, false, true).end));
+      parts.emplace_back(text.slice(at, text.size()));
       return parts;
     }
     size_t end = at;
@@ -141,7 +141,7 @@ std::vector<Value> split_words_from_right(const MarkedText& text, int64_t limit)
   rest = rest.substr(0, unicode::strip(rest, false, true).end);
   while (!rest.empty()) {
     if (limit >= 0 && static_cast<int64_t>(parts.size()) == limit) {
-      parts.emplace_back(text.slice(unicode::strip(rest, true, false).begin, rest.size()));
+      parts.emplace_back(text.slice(0, rest.size()));
       break;
     }
     size_t begin = 0;  // behind the last white space of `rest`

@@ -20,8 +20,8 @@ class Object;
 /// Generous for real templates (a thousand messages with tools take under a million steps), small
 /// for a machine.
 struct Limits {
-  int64_t steps = 20'000'000;              ///< nodes executed, items visited
-  int64_t bytes = int64_t{512} << 20;      ///< text and items created in all, temporary or not
+  int64_t steps = 10'000'000;              ///< nodes executed, items visited
+  int64_t bytes = int64_t{256} << 20;      ///< text and items created in all, temporary or not
   size_t output_bytes = size_t{64} << 20;  ///< length of the rendered prompt
   int depth = 600;                         ///< nested evaluations, macro calls included
   int64_t range = 100'000;                 ///< items of one range()
