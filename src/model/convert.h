@@ -18,9 +18,9 @@ struct ConvertOptions {
   CheckpointLayout layout = CheckpointLayout::kPt;
   /// kF32, kF16 or kBF16. Not set: bfloat16 from GGUF, as stored from a folder. The router stays
   /// float32 in any case.
-  std::optional<DType> dtype;
+  std::optional<DType> dtype = {};
   uint64_t max_shard_bytes = 5'000'000'000;
-  std::string name;  ///< shown as the model's name; empty keeps the input's
+  std::string name = {};  ///< shown as the model's name; empty keeps the input's
   bool force = false;
   bool show_progress = false;
 };
