@@ -1,55 +1,28 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
-#include <cstring>
+#include <functional>
 #include <limits>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "engine/logit_rows.h"
 
 namespace erne {
 namespace {
 
-constexpr size_t kBlock = 64;
+using logit_rows::kBlock;
+
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kLogprobFloor = -9999.0F;
 constexpr double kGreedyTemperature = 1e-6;
 
-// Four lanes: SSE2 and NEON registers, which every target has.
-using Vec = float __attribute__((vector_size(16)));
-using VecI = int32_t __attribute__((vector_size(16)));
-constexpr size_t kLanes = 4;
-
-Vec load(const float* p) {
-  Vec v;
-  std::memcpy(&v, p, sizeof(v));
-  return v;
-}
-
-// e^x for x <= 0, relative error below 3e-7; 0 below -87. Cephes' reduction: x = n ln 2 + r with
-// |r| <= 0.35.
-Vec exp_negative(Vec x) {
-  const VecI live = x > -87.0F;
-  x = live ? x : Vec{};
-  const VecI n =
-      __builtin_convertvector(x * 1.44269504F - 0.5F, VecI);  // truncation rounds, since x <= 0
-  const Vec nf = __builtin_convertvector(n, Vec);
-  const Vec r = (x - nf * 0.693359375F) + nf * 2.12194440e-4F;
-  Vec y = r * 1.98412698e-4F + 1.38888889e-3F;
-  y = y * r + 8.33333333e-3F;
-  y = y * r + 4.16666667e-2F;
-  y = y * r + 1.66666667e-1F;
-  y = y * r + 0.5F;
-  y = y * r + 1.0F;
-  y = y * r + 1.0F;
-  Vec scale;
-  const VecI bits = (n + 127) << 23;
-  std::memcpy(&scale, &bits, sizeof(scale));
-  return live ? y * scale : Vec{};
-}
-
-float exp_negative(float x) { return exp_negative(Vec{x, x, x, x})[0]; }
+// Weights lie in (0, 1]: the exponent and four mantissa bits of a float number 2033 bins.
+constexpr int kBinShift = 19;
+size_t bin_of(float weight) { return std::bit_cast<uint32_t>(weight) >> kBinShift; }
 
 }  // namespace
 
@@ -57,18 +30,14 @@ bool has_penalties(const SamplingParams& p) {
   return p.repetition_penalty != 1.0 || p.frequency_penalty != 0.0 || p.presence_penalty != 0.0;
 }
 
-Sampler::Sampler(int64_t vocab_size) : vocab_(vocab_size) {
+Sampler::Sampler(int64_t vocab_size) : vocab_(vocab_size), bins_(bin_of(1.0F) + 1) {
   const auto v = static_cast<size_t>(vocab_size);
-  const size_t blocks = (v + kBlock - 1) / kBlock;
+  const size_t blocks = logit_rows::num_blocks(v);
+  row_.resize(v);
   block_max_.resize(blocks);
   bounds_.resize(blocks);
-  block_sum_.resize(blocks);
-  row_.resize(v);
   weights_.resize(v);
-}
-
-bool Sampler::better(const Candidate& a, const Candidate& b) {
-  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+  block_sum_.resize(blocks);
 }
 
 std::span<const float> Sampler::adjust(std::span<const float> logits, const SampleArgs& args) {
@@ -91,28 +60,9 @@ std::span<const float> Sampler::adjust(std::span<const float> logits, const Samp
 
 // Block maxima and the row's maximum; false if the row has no usable distribution.
 bool Sampler::scan(std::span<const float> row) {
-  VecI nan{};
-  bool tail_nan = false;
-  max_ = -kInf;
-  for (size_t block = 0; block < block_max_.size(); ++block) {
-    const size_t begin = block * kBlock;
-    const size_t end = std::min(begin + kBlock, row.size());
-    Vec high = {-kInf, -kInf, -kInf, -kInf};
-    size_t i = begin;
-    for (; i + kLanes <= end; i += kLanes) {
-      const Vec x = load(&row[i]);
-      nan |= x != x;
-      high = x > high ? x : high;
-    }
-    float best = std::max(std::max(high[0], high[1]), std::max(high[2], high[3]));
-    for (; i < end; ++i) {
-      tail_nan |= std::isnan(row[i]);
-      best = std::max(best, row[i]);
-    }
-    block_max_[block] = best;
-    max_ = std::max(max_, best);
-  }
-  return !tail_nan && (nan[0] | nan[1] | nan[2] | nan[3]) == 0 && std::isfinite(max_);
+  if (!logit_rows::block_maxima(row.data(), row.size(), block_max_.data())) return false;
+  max_ = *std::max_element(block_max_.begin(), block_max_.end());
+  return std::isfinite(max_);
 }
 
 int32_t Sampler::arg_max(std::span<const float> row) const {
@@ -121,102 +71,88 @@ int32_t Sampler::arg_max(std::span<const float> row) const {
   return static_cast<int32_t>(std::find(from, row.end(), max_) - row.begin());
 }
 
-// A lower bound of the k-th best logit: the k-th best block maximum.
-float Sampler::kth_bound(int64_t k) {
-  if (k > static_cast<int64_t>(block_max_.size())) return -kInf;
-  std::copy(block_max_.begin(), block_max_.end(), bounds_.begin());
-  const auto kth = bounds_.begin() + (k - 1);
-  std::nth_element(bounds_.begin(), kth, bounds_.end(), std::greater<>());
-  return *kth;
-}
-
-// Candidates with logit >= least, by id. Ids at -inf stay out: their weight is 0.
-void Sampler::gather(std::span<const float> row, float least, float inverse_temperature) {
-  candidates_.clear();
-  for (size_t block = 0; block < block_max_.size(); ++block) {
-    if (block_max_[block] < least || block_max_[block] == -kInf) continue;
-    const size_t end = std::min((block + 1) * kBlock, row.size());
-    for (size_t i = block * kBlock; i < end; ++i) {
-      if (row[i] < least || row[i] == -kInf) continue;
-      candidates_.push_back(
-          {exp_negative((row[i] - max_) * inverse_temperature), row[i], static_cast<int32_t>(i)});
-    }
-  }
-}
-
-// Candidates that are no worse than the k-th best, still by id.
-void Sampler::keep_top_k(size_t k) {
-  if (candidates_.size() <= k) return;
-  order_ = candidates_;
-  const auto kth = order_.begin() + static_cast<ptrdiff_t>(k - 1);
-  std::nth_element(order_.begin(), kth, order_.end(), better);
-  const Candidate edge = *kth;
-  std::erase_if(candidates_, [&](const Candidate& c) { return better(edge, c); });
-}
-
-// exp((logit - max) / T) of every id, and their sum: within a block in float lanes, over blocks in
-// double.
 double Sampler::weigh_all(std::span<const float> row, float inverse_temperature) {
-  double total = 0;
-  for (size_t block = 0; block < block_sum_.size(); ++block) {
-    const size_t end = std::min((block + 1) * kBlock, row.size());
-    Vec sum{};
-    size_t i = block * kBlock;
-    for (; i + kLanes <= end; i += kLanes) {
-      const Vec w = exp_negative((load(&row[i]) - max_) * inverse_temperature);
-      std::memcpy(&weights_[i], &w, sizeof(w));
-      sum += w;
-    }
-    double block_sum = (double{sum[0]} + double{sum[1]}) + (double{sum[2]} + double{sum[3]});
-    for (; i < end; ++i) {
-      weights_[i] = exp_negative((row[i] - max_) * inverse_temperature);
-      block_sum += double{weights_[i]};
-    }
-    block_sum_[block] = block_sum;
-    total += block_sum;
-  }
-  return total;
+  logit_rows::weigh(row.data(), row.size(), max_, inverse_temperature, weights_.data(),
+                    block_sum_.data());
+  return std::accumulate(block_sum_.begin(), block_sum_.end(), 0.0);
 }
 
-void Sampler::gather_weights(std::span<const float> row, float least) {
-  candidates_.clear();
-  for (size_t i = 0; i < row.size(); ++i) {
-    if (weights_[i] < least || weights_[i] == 0) continue;
-    candidates_.push_back({weights_[i], row[i], static_cast<int32_t>(i)});
-  }
-}
-
-// Keeps the shortest run of the best candidates whose weight reaches top_p * total (the one that
-// crosses stays). The edge is found by halving: after nth_element the better half is left of the
-// middle, and only one half needs another look.
-void Sampler::keep_top_p(double top_p, double total) {
-  order_ = candidates_;
-  double missing = top_p * total;
-  auto begin = order_.begin();
-  auto end = order_.end();
+// The candidate at which the mass of the best ones reaches `mass` (the last one if rounding keeps
+// it from that). Found by halving: after nth_element the better half is left of the middle, and
+// only one half needs another look.
+template <typename Order>
+Sampler::Candidate Sampler::nucleus_edge(std::vector<Candidate>& candidates, double mass,
+                                         Order better) {
+  auto begin = candidates.begin();
+  auto end = candidates.end();
   while (end - begin > 16) {
     const auto middle = begin + (end - begin) / 2;
     std::nth_element(begin, middle, end, better);
-    double mass = 0;
-    for (auto c = begin; c != middle; ++c) mass += double{c->weight};
-    if (mass >= missing) {
+    double half = 0;
+    for (auto c = begin; c != middle; ++c) half += double{c->weight};
+    if (half >= mass) {
       end = middle;
     } else {
-      missing -= mass;
+      mass -= half;
       begin = middle;
     }
   }
   std::sort(begin, end, better);
-  auto edge = begin;
-  while (edge + 1 != end && (missing -= double{edge->weight}) > 0) ++edge;
-  const Candidate last = *edge;
-  std::erase_if(candidates_, [&](const Candidate& c) { return better(last, c); });
+  while (begin + 1 != end && (mass -= double{begin->weight}) > 0) ++begin;
+  return *begin;
 }
 
-int32_t Sampler::draw(double uniform) const {
-  double total = 0;
-  for (const Candidate& c : candidates_) total += double{c.weight};
-  double rest = uniform * total;
+// --- with top_k: a few candidates
+
+// The k best by (logit, lower id), in order of id. Ids at -inf stay out: their weight is 0.
+void Sampler::gather_top(std::span<const float> row, int64_t k, float inverse_temperature) {
+  const auto rank = static_cast<ptrdiff_t>(k) - 1;
+  float least = -kInf;
+  if (k <= static_cast<int64_t>(block_max_.size())) {
+    bounds_ = block_max_;
+    std::nth_element(bounds_.begin(), bounds_.begin() + rank, bounds_.end(), std::greater<>());
+    least = bounds_[static_cast<size_t>(rank)];
+  }
+  candidates_.clear();
+  for (size_t block = 0; block < block_max_.size(); ++block) {
+    if (block_max_[block] < least) continue;
+    const size_t end = std::min((block + 1) * kBlock, row.size());
+    for (size_t i = block * kBlock; i < end; ++i) {
+      if (row[i] >= least && row[i] > -kInf)
+        candidates_.push_back({0, row[i], static_cast<int32_t>(i)});
+    }
+  }
+  if (static_cast<int64_t>(candidates_.size()) > k) {
+    const auto better = [](const Candidate& a, const Candidate& b) {
+      return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+    };
+    order_ = candidates_;
+    std::nth_element(order_.begin(), order_.begin() + rank, order_.end(), better);
+    const Candidate edge = order_[static_cast<size_t>(rank)];
+    std::erase_if(candidates_, [&](const Candidate& c) { return better(edge, c); });
+  }
+  for (Candidate& c : candidates_)
+    c.weight = logit_rows::weight(c.logit, max_, inverse_temperature);
+}
+
+int32_t Sampler::sample_top_k(std::span<const float> row, const SamplingParams& p, double uniform) {
+  gather_top(row, p.top_k, static_cast<float>(1.0 / p.temperature));
+  const auto total = [&] {
+    double sum = 0;
+    for (const Candidate& c : candidates_) sum += double{c.weight};
+    return sum;
+  };
+  if (p.top_p < 1) {
+    const auto better = [](const Candidate& a, const Candidate& b) {
+      return a.weight > b.weight || (a.weight == b.weight && a.id < b.id);
+    };
+    order_ = candidates_;
+    const Candidate edge = nucleus_edge(order_, p.top_p * total(), better);
+    std::erase_if(candidates_, [&](const Candidate& c) { return better(edge, c); });
+  }
+  const auto least = static_cast<float>(p.min_p);  // the best candidate weighs exactly 1
+  std::erase_if(candidates_, [&](const Candidate& c) { return c.weight < least; });
+  double rest = uniform * total();
   for (const Candidate& c : candidates_) {
     rest -= double{c.weight};
     if (rest < 0) return c.id;
@@ -224,11 +160,36 @@ int32_t Sampler::draw(double uniform) const {
   return candidates_.back().id;  // rounding: uniform < 1, so at most an ulp is left
 }
 
-int32_t Sampler::draw_from_all(double uniform, double total) const {
+// --- without: thresholds over the whole row
+
+// Zeroes every weight outside the smallest set of best ids that holds top_p of the total (the one
+// that crosses stays in).
+void Sampler::drop_outside_nucleus(double top_p, double total) {
+  std::fill(bins_.begin(), bins_.end(), 0.0);
+  // No test for light weights: a mispredicted branch costs more than the addition.
+  for (const float w : weights_) bins_[bin_of(w)] += double{w};
+  double mass = top_p * total;
+  size_t bin = bins_.size() - 1;
+  while (bin > 0 && bins_[bin] < mass) mass -= bins_[bin--];
+  order_.clear();
+  for (size_t i = 0; i < weights_.size(); ++i) {
+    if (bin_of(weights_[i]) == bin) order_.push_back({weights_[i], 0, static_cast<int32_t>(i)});
+  }
+  if (order_.empty()) return;  // rounding: everything is needed
+  const auto better = [](const Candidate& a, const Candidate& b) {
+    return a.weight > b.weight || (a.weight == b.weight && a.id < b.id);
+  };
+  const Candidate edge = nucleus_edge(order_, mass, better);
+  logit_rows::drop_light(weights_.data(), weights_.size(), edge.weight,
+                         static_cast<size_t>(edge.id), std::nextafter(edge.weight, kInf),
+                         block_sum_.data());
+}
+
+int32_t Sampler::draw(double uniform) const {
   size_t last_block = block_sum_.size() - 1;
   while (last_block > 0 && block_sum_[last_block] <= 0)
     --last_block;  // rounding must not lead past the weights
-  double rest = uniform * total;
+  double rest = uniform * std::accumulate(block_sum_.begin(), block_sum_.end(), 0.0);
   size_t block = 0;
   while (block < last_block && rest >= block_sum_[block]) rest -= block_sum_[block++];
   const size_t end = std::min((block + 1) * kBlock, weights_.size());
@@ -242,6 +203,17 @@ int32_t Sampler::draw_from_all(double uniform, double total) const {
   return static_cast<int32_t>(last);
 }
 
+int32_t Sampler::sample_all(std::span<const float> row, const SamplingParams& p, double uniform) {
+  const double total = weigh_all(row, static_cast<float>(1.0 / p.temperature));
+  if (p.top_p < 1) drop_outside_nucleus(p.top_p, total);
+  if (p.min_p > 0) {
+    const auto least = static_cast<float>(p.min_p);  // the best id weighs exactly 1
+    logit_rows::drop_light(weights_.data(), weights_.size(), least, weights_.size(), least,
+                           block_sum_.data());
+  }
+  return draw(uniform);
+}
+
 std::optional<int32_t> Sampler::sample(std::span<const float> logits, const SampleArgs& args) {
   ERNE_CHECK(static_cast<int64_t>(logits.size()) == vocab_, "row of {}, vocabulary of {}",
              logits.size(), vocab_);
@@ -249,28 +221,9 @@ std::optional<int32_t> Sampler::sample(std::span<const float> logits, const Samp
   const std::span<const float> row = adjust(logits, args);
   if (!scan(row)) return std::nullopt;
   if (p.temperature < kGreedyTemperature || p.top_k == 1) return arg_max(row);
-
   const double uniform = philox_uniform(args.seed, args.choice, args.position);
-  const auto inverse_temperature = static_cast<float>(1.0 / p.temperature);
-  const bool top_k = p.top_k > 0 && p.top_k < vocab_;
-  double total = 0;
-  if (top_k) {
-    gather(row, kth_bound(p.top_k), inverse_temperature);
-    keep_top_k(static_cast<size_t>(p.top_k));
-    for (const Candidate& c : candidates_) total += double{c.weight};
-  } else {
-    total = weigh_all(row, inverse_temperature);
-    if (p.top_p >= 1 && p.min_p <= 0) return draw_from_all(uniform, total);
-    // Ids lighter than this weigh less than 1 - top_p together, so the nucleus does without them.
-    const double share = (1 - p.top_p) / static_cast<double>(vocab_) * 0.999;
-    gather_weights(row, static_cast<float>(p.top_p < 1 ? share * total : 0.0));
-  }
-  if (p.top_p < 1) keep_top_p(p.top_p, total);
-  if (p.min_p > 0) {
-    const auto least = static_cast<float>(p.min_p);  // the best candidate weighs exactly 1
-    std::erase_if(candidates_, [&](const Candidate& c) { return c.weight < least; });
-  }
-  return draw(uniform);
+  return p.top_k > 0 && p.top_k < vocab_ ? sample_top_k(row, p, uniform)
+                                         : sample_all(row, p, uniform);
 }
 
 TokenLogprob Sampler::logprob(std::span<const float> logits, int32_t id, int num_top) {
@@ -282,10 +235,10 @@ TokenLogprob Sampler::logprob(std::span<const float> logits, int32_t id, int num
   };
   result.logprob = of(logits[static_cast<size_t>(id)]);
   if (num_top > 0) {
-    const auto k = std::min<int64_t>(num_top, vocab_);
-    gather(logits, kth_bound(k), 1.0F);
-    keep_top_k(static_cast<size_t>(k));
-    std::sort(candidates_.begin(), candidates_.end(), better);
+    gather_top(logits, std::min<int64_t>(num_top, vocab_), 1.0F);
+    std::sort(candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) {
+      return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+    });
     for (const Candidate& c : candidates_) result.top.emplace_back(c.id, of(c.logit));
   }
   return result;

@@ -50,23 +50,26 @@ class Sampler {
   std::span<const float> adjust(std::span<const float> logits, const SampleArgs& args);
   bool scan(std::span<const float> row);
   int32_t arg_max(std::span<const float> row) const;
-  float kth_bound(int64_t k);
-  void gather(std::span<const float> row, float least, float inverse_temperature);
-  void keep_top_k(size_t k);
   double weigh_all(std::span<const float> row, float inverse_temperature);
-  void gather_weights(std::span<const float> row, float least);
-  void keep_top_p(double top_p, double total);
+
+  int32_t sample_top_k(std::span<const float> row, const SamplingParams& params, double uniform);
+  void gather_top(std::span<const float> row, int64_t k, float inverse_temperature);
+
+  int32_t sample_all(std::span<const float> row, const SamplingParams& params, double uniform);
+  void drop_outside_nucleus(double top_p, double total);
   int32_t draw(double uniform) const;
-  int32_t draw_from_all(double uniform, double total) const;
-  static bool better(const Candidate& a, const Candidate& b);
+
+  template <typename Order>
+  static Candidate nucleus_edge(std::vector<Candidate>& candidates, double mass, Order better);
 
   int64_t vocab_;
   float max_ = 0;
+  std::vector<float> row_;  // adjusted logits
   std::vector<float> block_max_;
   std::vector<float> bounds_;
-  std::vector<float> row_;
   std::vector<float> weights_;
   std::vector<double> block_sum_;
+  std::vector<double> bins_;  // mass by leading bits of the weight
   std::vector<Candidate> candidates_;
   std::vector<Candidate> order_;
 };
