@@ -1,0 +1,72 @@
+#include "bench/model_cost.h"
+
+#include <cmath>
+
+namespace erne::bench {
+namespace {
+
+// Multiply-adds of one token through all linear layers but the head.
+double linear_macs(const TextConfig& c) {
+  const auto hidden = static_cast<double>(c.hidden_size);
+  double macs = 0;
+  for (int layer = 0; layer < c.num_layers; ++layer) {
+    macs += hidden * static_cast<double>(2 * c.q_size() + 2 * c.kv_size());
+    if (c.is_moe_layer(layer)) {
+      macs += 3 * hidden * static_cast<double>(c.moe_intermediate_size) *
+              (c.moe_top_k + c.num_shared_experts);
+      macs += hidden * c.num_experts;
+    } else {
+      macs += 3 * hidden * static_cast<double>(c.intermediate_size);
+    }
+  }
+  return macs;
+}
+
+double head_macs(const TextConfig& c) {
+  return static_cast<double>(c.hidden_size) * static_cast<double>(c.vocab_size);
+}
+
+// Weight elements that a step of `tokens` tokens reads. The router is float32: counted twice for
+// bfloat16, nearly.
+double weights_read(const TextConfig& c, int64_t tokens) {
+  const auto hidden = static_cast<double>(c.hidden_size);
+  double extra = 0;  // experts beyond those of one token
+  if (c.num_experts > 0) {
+    const double share = static_cast<double>(c.moe_top_k) / c.num_experts;
+    const double touched = c.num_experts * (1 - std::pow(1 - share, static_cast<double>(tokens)));
+    for (int layer = 0; layer < c.num_layers; ++layer) {
+      if (c.is_moe_layer(layer))
+        extra +=
+            3 * hidden * static_cast<double>(c.moe_intermediate_size) * (touched - c.moe_top_k);
+    }
+  }
+  return linear_macs(c) + head_macs(c) + extra;
+}
+
+double kv_elements(const TextConfig& c) {
+  return 2.0 * c.num_layers * static_cast<double>(c.kv_size());
+}
+
+// Scores and weighted sums over one position, for all layers.
+double attention_macs(const TextConfig& c) {
+  return 2.0 * c.num_layers * static_cast<double>(c.q_size());
+}
+
+}  // namespace
+
+StepCost decode_cost(const TextConfig& c, DType dtype, int64_t batch, double context) {
+  const auto element_bytes = static_cast<double>(dtype_bytes(dtype));
+  const auto sequences = static_cast<double>(batch);
+  return {element_bytes * (weights_read(c, batch) + sequences * context * kv_elements(c)),
+          2 * sequences * (linear_macs(c) + head_macs(c) + context * attention_macs(c))};
+}
+
+StepCost prefill_cost(const TextConfig& c, DType dtype, int64_t tokens) {
+  const auto element_bytes = static_cast<double>(dtype_bytes(dtype));
+  const auto length = static_cast<double>(tokens);
+  const double pairs = length * (length + 1) / 2;  // causal
+  return {element_bytes * (weights_read(c, tokens) + length * kv_elements(c)),
+          2 * (length * linear_macs(c) + head_macs(c) + pairs * attention_macs(c))};
+}
+
+}  // namespace erne::bench
