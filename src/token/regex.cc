@@ -5,15 +5,19 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 
 #include "base/error.h"
 
 namespace erne {
 namespace {
 
-// Steps of one match attempt. A match that takes more is exponential backtracking, not text;
-// measured, a 10 MB run of spaces against the patterns of published tokenizers needs fewer.
-constexpr uint32_t kMatchLimit = 5'000'000;
+// Steps of one match attempt. Honest patterns backtrack at most a few times over a run (10 MB of
+// white space against Llama 3's needs 20 million); what takes more is exponential.
+uint32_t match_limit(size_t text_bytes) {
+  return static_cast<uint32_t>(std::min<size_t>(1'000'000 + 16 * text_bytes, UINT32_MAX));
+}
+
 constexpr uint32_t kHeapLimitKib = 64 << 10;
 constexpr size_t kMaxPatternBytes = 64 << 10;
 
@@ -58,10 +62,10 @@ Regex& Regex::operator=(Regex&&) noexcept = default;
 Regex::~Regex() = default;
 
 struct Regex::Matcher::State {
-  explicit State(const pcre2_code* code)
+  State(const pcre2_code* code, size_t text_bytes)
       : data(pcre2_match_data_create_from_pattern(code, nullptr)),
         context(pcre2_match_context_create(nullptr)) {
-    pcre2_set_match_limit(context, kMatchLimit);
+    pcre2_set_match_limit(context, match_limit(text_bytes));
     pcre2_set_heap_limit(context, kHeapLimitKib);
   }
   State(const State&) = delete;
@@ -75,7 +79,9 @@ struct Regex::Matcher::State {
 };
 
 Regex::Matcher::Matcher(const Regex& regex, std::string_view text)
-    : regex_(regex), text_(text), state_(std::make_unique<State>(regex.program_->code)) {}
+    : regex_(regex),
+      text_(text),
+      state_(std::make_unique<State>(regex.program_->code, text.size())) {}
 Regex::Matcher::~Matcher() = default;
 
 std::optional<ByteRange> Regex::Matcher::find(size_t from) {

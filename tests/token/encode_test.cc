@@ -144,7 +144,9 @@ TEST(Encode, LongTextsAreNotQuadratic) {
   // Quadratic work on these sizes takes minutes; the test's own time limit is the assertion.
   const auto ernie = Tokenizer::load(kTokenizerGoldens);
   const auto byte_level = load_json(byte_level_json());
-  const size_t size = size_t{1} << 20;
+  const std::string word(size_t{1} << 20, 'a');
+  EXPECT_EQ(byte_level->decode(byte_level->encode(word), false), word);
+  const size_t size = size_t{1} << 18;
   std::string letters;
   std::mt19937 rng(9);
   while (letters.size() < size) letters += static_cast<char>('a' + rng() % 3);
@@ -155,6 +157,23 @@ TEST(Encode, LongTextsAreNotQuadratic) {
     EXPECT_EQ(ernie->decode(ernie->encode(text), false), want);
     EXPECT_EQ(byte_level->decode(byte_level->encode(text), false), want);
   }
+}
+
+TEST(Encode, LongWhiteSpaceAgainstALlamaPattern) {
+  Json json = byte_level_json();
+  const char* pattern =
+      R"([^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  const Json split = {{"type", "Split"},
+                      {"pattern", {{"Regex", pattern}}},
+                      {"behavior", "Isolated"},
+                      {"invert", false}};
+  json["pre_tokenizer"]["use_regex"] = false;
+  json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {split, json["pre_tokenizer"]}}};
+  const auto tokenizer = load_json(json);
+  std::string text;
+  while (text.size() < 3'000'000) text += " \t";  // over the fixed part of the match limit
+  text += "x";
+  EXPECT_EQ(tokenizer->decode(tokenizer->encode(text), false), text);
 }
 
 TEST(Encode, PathologicalPatternIsAnErrorNotAHang) {

@@ -139,7 +139,8 @@ TEST(UntrustedConfig, NamesOfTheConfigAreSpecial) {
     EXPECT_FALSE(any_special(*tokenizer, tokenizer->encode_plain("[cls]"))) << config;
   }
   std::filesystem::remove(folder.path() / "tokenizer_config.json");
-  folder.write_json("special_tokens_map.json", Json{{"sep_token", "[cls]"}, {"eos_token", "<|end|>"}});
+  folder.write_json("special_tokens_map.json",
+                    Json{{"sep_token", "[cls]"}, {"eos_token", "<|end|>"}});
   EXPECT_TRUE(folder.load()->is_special(500));
   EXPECT_EQ(folder.load()->eos_id(), folder.load()->find("<|end|>"));
 }
@@ -159,7 +160,8 @@ TEST(UntrustedConfig, BosIsAskedForByTemplateOrConfig) {
   folder.write_json("tokenizer.json", json);
   EXPECT_TRUE(folder.load()->add_bos());
   EXPECT_EQ(folder.load()->bos_id(), folder.load()->find("<|start|>"));
-  folder.write_json("tokenizer_config.json", Json{{"bos_token", "<|start|>"}, {"add_bos_token", false}});
+  folder.write_json("tokenizer_config.json",
+                    Json{{"bos_token", "<|start|>"}, {"add_bos_token", false}});
   EXPECT_FALSE(folder.load()->add_bos());
 }
 
