@@ -17,7 +17,8 @@
 namespace erne {
 namespace {
 
-// About 20 to 50 microseconds: longer than the gap between two kernels of a step, far shorter than a scheduling quantum.
+// About 20 to 50 microseconds: longer than the gap between two kernels of a step, far shorter than
+// a scheduling quantum.
 constexpr int kSpins = 4000;
 
 void relax() {
@@ -47,21 +48,31 @@ struct ThreadPool::State {
   std::vector<std::thread> workers;
   std::mutex mutex;
   std::condition_variable start;
-  std::atomic<uint64_t> generation{0};  // one per parallel_for; workers wait for it to change
-  std::atomic<int> unfinished{0};
   std::atomic<bool> stopping{false};
+  // What workers read when they start, on one cache line; what they write when they end, on
+  // another.
+  alignas(64) std::atomic<uint64_t> generation{
+      0};  // one per parallel_for; workers wait for it to change
   Task task = nullptr;
   void* context = nullptr;
   int64_t size = 0;
   int64_t grain = 1;
+  alignas(64) std::atomic<int> unfinished{0};
+  alignas(64) std::atomic<int> parked{0};
 
   void work(int thread) {
     uint64_t seen = 0;
     while (true) {
-      for (int spin = 0; spin < kSpins && generation.load(std::memory_order_acquire) == seen; ++spin) relax();
+      for (int spin = 0; spin < kSpins && generation.load(std::memory_order_acquire) == seen;
+           ++spin)
+        relax();
       if (generation.load(std::memory_order_acquire) == seen) {
+        // Sequentially consistent with release(): either it sees this worker parked, or the wait
+        // sees its generation.
         std::unique_lock lock(mutex);
-        start.wait(lock, [&] { return generation.load(std::memory_order_acquire) != seen; });
+        parked.fetch_add(1, std::memory_order_seq_cst);
+        start.wait(lock, [&] { return generation.load(std::memory_order_seq_cst) != seen; });
+        parked.fetch_sub(1, std::memory_order_relaxed);
       }
       seen = generation.load(std::memory_order_acquire);
       if (stopping.load(std::memory_order_acquire)) return;
@@ -72,10 +83,12 @@ struct ThreadPool::State {
   }
 
   void release() {
+    generation.fetch_add(1, std::memory_order_seq_cst);
+    if (parked.load(std::memory_order_seq_cst) == 0)
+      return;  // all are spinning: no lock, no system call
     {
       const std::lock_guard lock(mutex);
-      generation.fetch_add(1, std::memory_order_release);
-    }
+    }  // a worker between its check and its sleep finishes that
     start.notify_all();
   }
 };

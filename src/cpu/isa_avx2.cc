@@ -7,6 +7,7 @@ namespace {
 
 #include "cpu/kernels/attention.inc"
 #include "cpu/kernels/linear.inc"
+#include "cpu/kernels/peak.inc"
 #include "cpu/kernels/rows.inc"
 
 constexpr Kernels kTable = {
@@ -23,6 +24,10 @@ constexpr Kernels kTable = {
     .finish_row = finish_row,
     .dot_rows = dot_rows,
     .combine = combine,
+    .peak_f32 = kPeakF32,
+    .peak_bf16 = {},
+    .peak_int8 = {},
+    .read_all = read_all,
 };
 
 }  // namespace

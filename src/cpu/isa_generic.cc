@@ -172,6 +172,23 @@ void combine(float* x, const void* y, bool y_bf16, int64_t size, const int32_t* 
   }
 }
 
+void peak_f32(int64_t iterations) {
+  float sums[kPanel] = {};
+  float factor = 0.5F;
+  for (int64_t i = 0; i < iterations; ++i) {
+    asm volatile("" : "+m"(factor));  // or the loop would be computed at compile time
+    for (float& sum : sums) sum += factor * factor;
+  }
+  asm volatile("" : : "m"(sums));
+}
+
+uint64_t read_all(const void* data, int64_t bytes) {
+  const auto* words = static_cast<const uint64_t*>(data);
+  uint64_t sum = 0;
+  for (int64_t i = 0; i < bytes / 8; ++i) sum |= words[i];
+  return sum;
+}
+
 constexpr Kernels kTable = {
     .name = "generic",
     .linear_f32 = {{kPanel, 1, 1}, linear<float>, no_scratch, all_rows},
@@ -186,6 +203,10 @@ constexpr Kernels kTable = {
     .finish_row = finish_row,
     .dot_rows = dot_rows,
     .combine = combine,
+    .peak_f32 = {peak_f32, kPanel * 2},
+    .peak_bf16 = {},
+    .peak_int8 = {},
+    .read_all = read_all,
 };
 
 }  // namespace

@@ -109,9 +109,11 @@ struct AttentionPartial {
 using AttendFn = void (*)(const AttentionTask& task, const AttentionTile& tile, int64_t chunk,
                           AttentionPartial part, Scratch scratch);
 
-/// Attends the tile to positions [chunk * kKvChunk, (chunk + 1) * kKvChunk).
-using AttendFn = void (*)(const AttentionTask& task, const AttentionTile& tile, int64_t chunk,
-                          AttentionPartial part, Scratch scratch);
+/// A loop of multiply-adds in registers.
+struct PeakLoop {
+  void (*run)(int64_t iterations);  ///< null where the ISA has no such instruction
+  int64_t operations;               ///< of one iteration, a multiply-add counting two
+};
 
 struct Kernels {
   const char* name;
@@ -138,6 +140,12 @@ struct Kernels {
   /// x += sum over j < count, in order, of weights[j] * y[slots[j], :].
   void (*combine)(float* x, const void* y, bool y_bf16, int64_t size, const int32_t* slots,
                   const float* weights, int64_t count);
+
+  PeakLoop peak_f32;
+  PeakLoop peak_bf16;
+  PeakLoop peak_int8;
+  /// Reads `bytes` (a multiple of 512) in address order; the value depends on all of them.
+  uint64_t (*read_all)(const void* data, int64_t bytes);
 };
 
 /// Null where this build has no such table (another processor family).

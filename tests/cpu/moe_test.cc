@@ -113,7 +113,7 @@ std::vector<float> run_experts(Device& device, const Values& h, int64_t begin, i
 }
 
 TEST_P(MoeTest, ExpertsMatchDenseLinearsAndAreTheSameBitsTokenByToken) {
-  const int64_t tokens = 59, width = 66, inner = 40, experts = 7;
+  const int64_t tokens = 31, width = 66, inner = 40, experts = 7;
   for (const int64_t top_k : {int64_t{1}, int64_t{3}}) {
     const Values h(dtype(), {tokens, width}, random_values(tokens * width, 4));
     const Values gate(DType::kF32, {experts, width}, random_values(experts * width, 5, 0.2F));
@@ -138,6 +138,7 @@ TEST_P(MoeTest, ExpertsMatchDenseLinearsAndAreTheSameBitsTokenByToken) {
           run_experts(*device, h, 0, tokens, gate, bias, gate_up, down, top_k);
       if (first.empty()) first = whole;
       ASSERT_EQ(whole, first) << threads << " threads";
+      if (threads > 2) continue;
       std::vector<float> single;
       for (int64_t t = 0; t < tokens; ++t) {
         const std::vector<float> row =
