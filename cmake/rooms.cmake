@@ -41,15 +41,14 @@ endfunction()
 
 # erne_e2e(NAME SCRIPT e2e/openai_test.py): a Python program that drives the binary. It finds the binary in ERNE_BINARY,
 # the default model in ERNE_DEFAULT_MODEL (set by `./run test`) and exits 77 when what it needs is absent.
-# ERNE_E2E_PYTHON is the interpreter that has tests/e2e/requirements.txt installed.
-set(ERNE_E2E_PYTHON "${PROJECT_SOURCE_DIR}/build/venv/bin/python" CACHE FILEPATH "Python for the end-to-end tests")
+# tests/e2e/python picks the interpreter.
 function(erne_e2e name)
   cmake_parse_arguments(E "" "SCRIPT;TIMEOUT" "ARGS;LABELS" ${ARGN})
   if(NOT E_TIMEOUT)
     set(E_TIMEOUT 600)
   endif()
   add_test(NAME ${name}
-    COMMAND ${ERNE_E2E_PYTHON} ${PROJECT_SOURCE_DIR}/tests/${E_SCRIPT} ${E_ARGS})
+    COMMAND ${PROJECT_SOURCE_DIR}/tests/e2e/python ${PROJECT_SOURCE_DIR}/tests/${E_SCRIPT} ${E_ARGS})
   set_tests_properties(${name} PROPERTIES
     LABELS "e2e;${E_LABELS}" TIMEOUT ${E_TIMEOUT} SKIP_RETURN_CODE 77 RUN_SERIAL ON
     ENVIRONMENT "ERNE_BINARY=$<TARGET_FILE:erne>;ERNE_TESTS_DIR=${PROJECT_SOURCE_DIR}/tests")

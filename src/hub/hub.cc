@@ -3,10 +3,13 @@
 #include "hub/hub.h"
 
 #include "base/error.h"
+#include "hub/converted.h"
 #include "hub/download.h"
 #include "hub/listing.h"
 #include "hub/repo_cache.h"
 #include "hub/settings.h"
+#include "model/convert.h"
+#include "tensor/gguf.h"
 
 namespace erne {
 namespace {
@@ -47,6 +50,17 @@ fs::path resolve_repo(const std::string& repo, const HubOptions& options) {
   return download_model(request, settings);
 }
 
+fs::path convert_gguf(const fs::path& gguf, const HubOptions& options) {
+  const auto write_folder = [&](const fs::path& input, const fs::path& folder) {
+    ConvertOptions conversion;
+    conversion.input = input;
+    conversion.output = folder;
+    conversion.show_progress = options.show_progress;
+    convert(conversion);
+  };
+  return converted_folder(gguf, erne_cache(environment_variable), write_folder);
+}
+
 }  // namespace
 
 fs::path resolve_model(const std::string& model, const HubOptions& options) {
@@ -58,6 +72,7 @@ fs::path resolve_model(const std::string& model, const HubOptions& options) {
   std::error_code unreadable;
   if (fs::is_directory(model, unreadable)) return model;
   if (fs::exists(model, unreadable)) {
+    if (GgufFile::looks_like(model)) return convert_gguf(model, options);
     fail(Code::kInvalidArgument, "{} is a file; a model is a folder, a .gguf file or a hub id",
          model);
   }

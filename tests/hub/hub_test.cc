@@ -364,6 +364,14 @@ TEST_F(ResolveTest, WhatIsNoModel) {
   expect_says(error_of("org/tiny", options), Code::kInvalidArgument, {"--revision '../x'"});
 }
 
+TEST_F(ResolveTest, AGgufFileGoesToTheConverter) {
+  write_file(root_ / "broken.gguf", "GGUF");
+  expect_says(error_of((root_ / "broken.gguf").string()), Code::kCorrupt, {"broken.gguf"});
+  for (const auto& left : fs::directory_iterator(root_ / "xdg/erne/converted")) {
+    EXPECT_EQ(left.path().extension(), ".lock") << left.path();
+  }
+}
+
 TEST_F(ResolveTest, DownloadsOnceThenNeedsNoNetwork) {
   add_single();
   const fs::path folder = resolve_model("org/tiny", {});
