@@ -3,8 +3,7 @@
 // BPE (llama) carries scores, from which the merges follow (spec text.md 6.4).
 #pragma once
 
-#include <nlohmann/json.hpp>
-
+#include "base/json.h"
 #include "tensor/gguf.h"
 
 namespace erne {
