@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <system_error>
 #include <unordered_map>
 
 #include "base/file.h"
@@ -119,7 +120,8 @@ void read_special_tokens(const std::filesystem::path& folder, bool with_added_to
   Reader reader(parts);
   const auto with_file = [&](const char* name, const auto& read) {
     const auto path = folder / name;
-    if (!std::filesystem::exists(path)) return;
+    std::error_code ignored;  // what exists but cannot be read is read_file's error
+    if (!std::filesystem::exists(path, ignored)) return;
     const Json root = JsonFields::parse(read_file(path), path.string());
     read(JsonFields(root, path.string(), name), root);
   };
