@@ -217,6 +217,22 @@ def edit_and_regenerate(user, question):
     check(questions[-1] == "Say hello" and len(user.all(".message")) == count, "an edited question is asked again")
 
 
+def begin_again_while_streaming(user, long_question):
+    user.ask(long_question, finish=False)
+    count = len(user.all(".message"))
+    user.wait(lambda: len(user.answers()) * 2 == count and len(user.answers()[-1]) > 10, "streamed text")
+    user.js("arguments[0].click()", user.all("[aria-label='Edit message']")[-1])
+    area = user.find(".editing textarea")
+    area.send_keys(" and more")
+    time.sleep(0.3)
+    check(user.find(".editing textarea").get_attribute("value").endswith("and more"), "editing goes on while text streams")
+    area.send_keys(Keys.CONTROL, "a")
+    area.send_keys("Say yes", Keys.ENTER)
+    user.finished()
+    check(len(user.all(".message")) == count and user.all(".message.user .body")[-1].text == "Say yes"
+          and "stopped" not in user.all(".stats")[-1].text, "a question edited meanwhile replaces the running answer")
+
+
 def settings(user):
     user.find("#open-panel").click()
     check(user.find("#panel").is_displayed(), "the settings open")
@@ -345,7 +361,8 @@ def failures(user):
     user.ask("break")
     user.ask("after the failures")
     check("after the failures" in user.answers()[-1], "the next question works")
-    check(Fake.bodies[-1]["messages"][-1]["content"] == "after the failures", "and is sent last")
+    asked = [message["content"] for message in Fake.bodies[-1]["messages"] if message["role"] == "user"]
+    check(asked[-2:] == ["break", "after the failures"] and "fail" not in asked, "an unanswered question is not sent again")
     Fake.key = "secret"
     user.open()
     user.wait(lambda: user.find("#api-key").is_displayed(), "the field for the key")
@@ -390,6 +407,7 @@ def run(user, fake):
     user.open()
     talk_and_stop(user, long_question)
     edit_and_regenerate(user, "What is the capital of France?")
+    begin_again_while_streaming(user, long_question)
     settings(user)
     if fake:
         request_bodies()
