@@ -7,5 +7,7 @@ const Kernels* avx2_kernels() { return nullptr; }
 const Kernels* avx512_kernels() { return nullptr; }
 const Kernels* avx512_bf16_kernels() { return nullptr; }
 const Kernels* amx_kernels() { return nullptr; }
+bool amx_multiplies() { return false; }
+LinearKernel scalar_tile_linear() { return {}; }
 
 }  // namespace erne::cpu

@@ -155,4 +155,10 @@ const Kernels* avx512_kernels();
 const Kernels* avx512_bf16_kernels();
 const Kernels* amx_kernels();
 
+/// Whether the tile registers give the right product. Only to be asked where the processor
+/// announces AMX and the kernel has granted it.
+bool amx_multiplies();
+/// The AMX linear on tiles kept in arrays: its logic, for tests, on any machine with AVX-512 BF16.
+LinearKernel scalar_tile_linear();
+
 }  // namespace erne::cpu
