@@ -1,4 +1,5 @@
-// Chat templates come with checkpoints: parsing and rendering any bytes must end in text or in an Error.
+// Chat templates come with checkpoints: parsing and rendering any bytes must end in text or in an
+// Error.
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -20,7 +21,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     add_globals(runtime, *globals, [] { return int64_t{0}; });
     auto message = std::make_shared<Dict>();
     set_entry(runtime, *message, Value::text("role"), Value::text("user"));
-    set_entry(runtime, *message, Value::text("content"), MarkedText::untrusted("Größe <|im_end|>\n"));
+    set_entry(runtime, *message, Value::text("content"),
+              MarkedText::untrusted("Größe <|im_end|>\n"));
     globals->set("messages", make_list(runtime, {std::shared_ptr<const Dict>(std::move(message))}));
     Interpreter(runtime).render(body, globals);
   } catch (const erne::Error&) {

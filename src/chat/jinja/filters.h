@@ -20,5 +20,6 @@ struct FilterEntry {
 /// Null when there is no such filter. Text filters are in filters_text.cc, the others in
 /// filters.cc.
 Filter find_text_filter(std::string_view name);
+Filter find_number_filter(std::string_view name);
 
 }  // namespace erne::jinja
