@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "model/config_keys.h"
 #include "model/layout.h"
 #include "tensor/safetensors.h"
 
@@ -49,11 +50,6 @@ WeightMap read_index(const fs::path& path) {
     map.emplace(name, text);
   }
   return map;
-}
-
-bool is_present(const fs::path& path) {
-  std::error_code ignored;  // a broken or cyclic link "exists": opening it then says what is wrong
-  return fs::exists(fs::symlink_status(path, ignored));
 }
 
 std::vector<std::string> shard_names(const WeightMap& map, const fs::path& folder) {

@@ -2,6 +2,9 @@
 #include "model/config_keys.h"
 
 #include <limits>
+#include <system_error>
+
+#include "base/utf8.h"
 
 namespace erne {
 
@@ -11,9 +14,14 @@ Json parse_config_object(std::string_view json_text, std::string_view what) {
   return object;
 }
 
+bool is_present(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(std::filesystem::symlink_status(path, ignored));
+}
+
 std::string shown(const Json& value) {
   std::string text = dump_json(value);
-  if (text.size() > 80) text = text.substr(0, 80) + "...";
+  if (text.size() > 80) text = utf8::sanitize(text.substr(0, 80)) + "...";
   return text;
 }
 

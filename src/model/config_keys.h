@@ -53,6 +53,10 @@ class ConfigKeys {
   std::string_view what_;
 };
 
+/// Whether an entry of this name exists. A broken or cyclic link does: opening it then says what is
+/// wrong.
+bool is_present(const std::filesystem::path& path);
+
 /// A value as a message shows it: JSON, cut to 80 bytes.
 std::string shown(const Json& value);
 

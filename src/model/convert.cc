@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/progress.h"
+#include "model/config_keys.h"
 #include "model/gguf_config.h"
 #include "model/gguf_tokenizer.h"
 #include "model/layout_plan.h"
@@ -56,12 +57,12 @@ class StagingFolder {
     std::error_code error;
     fs::path old = target_;
     old += fmt::format(".old-{}", ::getpid());
-    const bool replaces = fs::exists(target_);
+    const bool replaces = is_present(target_);
     if (replaces) fs::rename(target_, old, error);
     if (!error) fs::rename(staging_, target_, error);
     if (error) {
       std::error_code ignored;
-      if (replaces && !fs::exists(target_)) fs::rename(old, target_, ignored);
+      if (replaces && !is_present(target_)) fs::rename(old, target_, ignored);
       fail(Code::kIo, "cannot rename {} to {}: {}", staging_.string(), target_.string(),
            error.message());
     }
@@ -72,8 +73,8 @@ class StagingFolder {
 
  private:
   void check_target() const {
+    if (!is_present(target_)) return;
     std::error_code error;
-    if (!fs::exists(target_, error)) return;
     if (!fs::is_directory(target_, error)) {
       fail(Code::kInvalidArgument, "{} exists and is not a folder", target_.string());
     }
@@ -82,7 +83,7 @@ class StagingFolder {
       fail(Code::kConflict, "{} is not empty; name another folder or pass --force",
            target_.string());
     }
-    if (!fs::exists(target_ / "config.json")) {
+    if (!is_present(target_ / "config.json")) {
       fail(Code::kConflict,
            "{} is not empty and holds no config.json: --force replaces model folders only",
            target_.string());
@@ -259,6 +260,11 @@ void adapt_config(OrderedJson& json, const TextConfig& config, const ConvertOpti
   // Names that transformers knows, whatever the input called itself.
   json["architectures"] = {config.is_moe() ? "Ernie4_5_MoeForCausalLM" : "Ernie4_5ForCausalLM"};
   json["model_type"] = config.is_moe() ? "ernie4_5_moe" : "ernie4_5";
+  // Lists per modality: the text model's value stands first.
+  for (const char* key : {"moe_num_experts", "moe_intermediate_size", "moe_layer_start_index",
+                          "moe_layer_end_index", "moe_num_shared_experts", "moe_k"}) {
+    if (json.contains(key) && json[key].is_array()) json[key] = OrderedJson(json[key].front());
+  }
 }
 
 ConvertResult convert_folder(const ConvertOptions& options) {
@@ -323,7 +329,8 @@ ConvertResult convert(const ConvertOptions& options) {
     fail(Code::kInvalidArgument, "max_shard_bytes is 0; at least 1 is valid");
   if (!fs::exists(options.input))
     fail(Code::kNotFound, "{} does not exist", options.input.string());
-  if (fs::is_directory(options.input)) return convert_folder(options);
+  std::error_code ignored;  // what cannot be read is refused below
+  if (fs::is_directory(options.input, ignored)) return convert_folder(options);
   if (GgufFile::looks_like(options.input)) return convert_gguf(options);
   fail(Code::kInvalidArgument, "{} is neither a model folder nor a GGUF file",
        options.input.string());

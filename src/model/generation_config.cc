@@ -54,10 +54,9 @@ GenerationConfig GenerationConfig::parse(std::string_view json_text, std::string
 GenerationConfig GenerationConfig::load(const std::filesystem::path& folder) {
   GenerationConfig config;
   const std::filesystem::path path = folder / "generation_config.json";
-  if (std::filesystem::exists(path))
-    config = parse(read_file(path, kMaxConfigBytes), path.string());
+  if (is_present(path)) config = parse(read_file(path, kMaxConfigBytes), path.string());
   const std::filesystem::path model_path = folder / "config.json";
-  if (!std::filesystem::exists(model_path)) return config;
+  if (!is_present(model_path)) return config;
   const Json object =
       parse_config_object(read_file(model_path, kMaxConfigBytes), model_path.string());
   const std::string what = model_path.string();

@@ -2,6 +2,7 @@
 #include "model/gguf_config.h"
 
 #include <algorithm>
+#include <charconv>
 #include <vector>
 
 #include "base/error.h"
@@ -94,7 +95,12 @@ void add_moe(const GgufFile& file, const ArchKeys& keys, OrderedJson& config) {
 
 // float32 metadata as the shortest decimal that gives the same float: 1e-05 rather
 // than 9.999999747378752e-06.
-double shortest(double value) { return std::stod(fmt::format("{}", static_cast<float>(value))); }
+double shortest(double value) {
+  const std::string text = fmt::format("{}", static_cast<float>(value));
+  double result = value;
+  std::from_chars(text.data(), text.data() + text.size(), result);
+  return result;
+}
 
 void set_id(const GgufFile& file, OrderedJson& config, const char* key, const char* gguf_key) {
   if (const auto id = file.integer(gguf_key)) config[key] = *id;

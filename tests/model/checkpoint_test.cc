@@ -136,6 +136,21 @@ TEST(Checkpoint, RefusesFoldersWithoutAModel) {
   }
 }
 
+TEST(Checkpoint, RefusesCyclicLinksInPlaceOfFiles) {
+  for (const char* name : {"config.json", "generation_config.json", "model.safetensors"}) {
+    TemporaryFolder folder;
+    fs::copy(kGoldens / "dense-tied", folder.path(), fs::copy_options::recursive);
+    fs::remove(folder / name);
+    fs::create_symlink(name, folder / name);
+    try {
+      Checkpoint::open(folder.path());
+      ADD_FAILURE() << name;
+    } catch (const Error& e) {
+      EXPECT_THAT(e.what(), AllOf(HasSubstr(name), HasSubstr("symbolic links")));
+    }
+  }
+}
+
 TEST(Checkpoint, RefusesContradictions) {
   struct Case {
     const char* what;

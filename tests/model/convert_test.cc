@@ -145,6 +145,26 @@ TEST(Convert, ChangesTypes) {
   }
 }
 
+// Old Paddle spellings become what transformers reads.
+TEST(Convert, NormalisesTheConfiguration) {
+  TemporaryFolder folder;
+  fs::copy(kGoldens / "text/moe", folder / "in");
+  Json json = parse_json(read_file(folder / "in/config.json"), "config.json");
+  json.update(Json::parse(
+      R"({"architectures": ["Ernie4_5_ForCausalLM"], "model_type": "ernie", "moe_num_experts": [8, 8],
+    "moe_intermediate_size": [48, 16], "dtype": "float32"})"));
+  write_file(folder / "in/config.json", json.dump());
+  convert({.input = folder / "in", .output = folder / "out", .dtype = DType::kBF16});
+  json = parse_json(read_file(folder / "out/config.json"), "config.json");
+  EXPECT_EQ(json["architectures"], Json::array({"Ernie4_5_MoeForCausalLM"}));
+  EXPECT_EQ(json["model_type"], "ernie4_5_moe");
+  EXPECT_EQ(json["moe_num_experts"], 8);
+  EXPECT_EQ(json["moe_intermediate_size"], 48);
+  EXPECT_EQ(json["torch_dtype"], "bfloat16");
+  EXPECT_FALSE(json.contains("dtype"));
+  Checkpoint::open(folder / "out");
+}
+
 TEST(Convert, ProtectsFolders) {
   TemporaryFolder folder;
   const ConvertOptions options{.input = kGoldens / "text/dense-tied", .output = folder / "out"};

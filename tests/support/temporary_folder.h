@@ -12,7 +12,7 @@ namespace erne::testing_support {
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    std::string name = testing::TempDir() + "erne_XXXXXX";
+    std::string name = testing::TempDir() + "erne_" + std::string(6, 'X');
     if (::mkdtemp(name.data()) == nullptr) ADD_FAILURE() << "mkdtemp " << name;
     path_ = name;
   }
