@@ -39,6 +39,7 @@ LIBRARIES = {
     "editline/": {"cli"},
     "prometheus/": {"base", "engine", "server"},
     "hwloc": {"base", "cpu"},
+    "yaml-cpp/": {"cli"},
 }
 # What headers may include besides the standard library and our own: all of it is light.
 LIGHT = ("fmt/", "nlohmann/json_fwd.hpp")
