@@ -4,7 +4,6 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
-#include <map>
 #include <memory>
 #include <string>
 
@@ -13,6 +12,25 @@
 #include "cli/verbs.h"
 
 namespace erne::cli {
+namespace {
+
+// The words have been checked.
+CheckpointLayout parse_layout(const std::string& word) {
+  for (const CheckpointLayout layout :
+       {CheckpointLayout::kEarlyPt, CheckpointLayout::kPaddle, CheckpointLayout::kStacked}) {
+    if (layout_name(layout) == word) return layout;
+  }
+  return CheckpointLayout::kPt;
+}
+
+DType parse_dtype(const std::string& word) {
+  for (const DType dtype : {DType::kF16, DType::kF32}) {
+    if (dtype_name(dtype) == word) return dtype;
+  }
+  return DType::kBF16;
+}
+
+}  // namespace
 
 void add_convert(CLI::App& app) {
   CLI::App* verb = app.add_subcommand(
@@ -31,31 +49,26 @@ void add_convert(CLI::App& app) {
       "\"SmolLM2-135M-Instruct\"\n"
       "  erne convert ERNIE-4.5-0.3B-Paddle ERNIE-4.5-0.3B-PT --dtype bfloat16");
   const auto options = std::make_shared<ConvertOptions>();
-  const std::map<std::string, CheckpointLayout> layouts{{"pt", CheckpointLayout::kPt},
-                                                        {"early-pt", CheckpointLayout::kEarlyPt},
-                                                        {"paddle", CheckpointLayout::kPaddle},
-                                                        {"stacked", CheckpointLayout::kStacked}};
-  const std::map<std::string, DType> dtypes{
-      {"bfloat16", DType::kBF16}, {"float16", DType::kF16}, {"float32", DType::kF32}};
-  const auto dtype = std::make_shared<DType>(DType::kBF16);
+  const auto layout = std::make_shared<std::string>("pt");
+  const auto dtype = std::make_shared<std::string>();
   verb->add_option("input", options->input, "GGUF file or model folder")->required();
   verb->add_option("output", options->output, "folder to write")->required();
-  verb->add_option("--layout", options->layout, "layout to write")
-      ->transform(CLI::CheckedTransformer(layouts))
+  verb->add_option("--layout", *layout, "layout to write")
+      ->check(CLI::IsMember({"pt", "early-pt", "paddle", "stacked"}))
       ->option_text("pt|early-pt|paddle|stacked");
-  CLI::Option* dtype_option =
-      verb->add_option("--dtype", *dtype,
-                       "type of the weights; default: bfloat16 from GGUF, as stored from a folder")
-          ->transform(CLI::CheckedTransformer(dtypes))
-          ->option_text("bfloat16|float16|float32");
+  verb->add_option("--dtype", *dtype,
+                   "type of the weights; default: bfloat16 from GGUF, as stored from a folder")
+      ->check(CLI::IsMember({"bfloat16", "float16", "float32"}))
+      ->option_text("bfloat16|float16|float32");
   verb->add_option("--max-shard-size", options->max_shard_bytes,
                    "largest weight file, e.g. 5GB or 512MB (powers of 1000)")
       ->transform(CLI::AsSizeValue(true))
       ->option_text("SIZE");
   verb->add_option("--name", options->name, "the model's name, shown wherever a name shows");
   verb->add_flag("--force", options->force, "replace a model folder that exists");
-  verb->callback([options, dtype, dtype_option] {
-    if (dtype_option->count() > 0) options->dtype = *dtype;
+  verb->callback([options, layout, dtype] {
+    options->layout = parse_layout(*layout);
+    if (!dtype->empty()) options->dtype = parse_dtype(*dtype);
     options->show_progress = true;
     const ConvertResult result = convert(*options);
     fmt::print("{}: {} tensors, {} in {} file{}, {} ({} layout)\n", options->output.string(),
