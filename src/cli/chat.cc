@@ -141,6 +141,7 @@ class Dialogue {
       return !result.quit;
     }
     AnswerPrinter printer(is_terminal(stdout));
+    const EchoOff quiet;
     InterruptGuard::clear();
     try {
       ask(backend_, state_, text, printer);

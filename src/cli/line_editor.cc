@@ -2,8 +2,10 @@
 
 #include <histedit.h>
 #include <poll.h>
+#include <termios.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <clocale>
@@ -60,11 +62,30 @@ InterruptGuard::~InterruptGuard() {
 bool InterruptGuard::interrupted() { return g_interrupted != 0; }
 void InterruptGuard::clear() { g_interrupted = 0; }
 
+struct EchoOff::State {
+  termios before{};
+};
+
+EchoOff::EchoOff() : state_(std::make_unique<State>()) {
+  if (tcgetattr(STDIN_FILENO, &state_->before) != 0) {
+    state_.reset();
+    return;
+  }
+  termios quiet = state_->before;
+  quiet.c_lflag &= ~static_cast<tcflag_t>(ECHO);
+  tcsetattr(STDIN_FILENO, TCSADRAIN, &quiet);
+}
+
+EchoOff::~EchoOff() {
+  if (state_) tcsetattr(STDIN_FILENO, TCSADRAIN, &state_->before);
+}
+
 struct LineEditor::State {
   EditLine* edit = nullptr;
   History* history = nullptr;
   HistEvent event{};
   std::filesystem::path file;
+  std::FILE* screen = nullptr;
   std::string prompt;
   std::string last;
   std::mbstate_t decoding{};
@@ -90,6 +111,8 @@ int LineEditor::State::read_char(EditLine* edit, wchar_t* out) {
     if (g_resized != 0) {
       g_resized = 0;
       el_resize(edit);
+      // libedit redraws from where the cursor stands: back to the start of the line first.
+      std::fputs("\r\033[J", state->screen);
       el_set(edit, EL_REFRESH);
     }
     pollfd waiting{STDIN_FILENO, POLLIN, 0};
@@ -113,8 +136,8 @@ LineEditor::LineEditor(std::filesystem::path history_file) : state_(std::make_un
   use_utf8_locale();
   state_->file = std::move(history_file);
   // Where stdout is a file, the line is edited on the error stream.
-  std::FILE* screen = is_terminal(stdout) ? stdout : stderr;
-  state_->edit = el_init("erne", stdin, screen, stderr);
+  state_->screen = is_terminal(stdout) ? stdout : stderr;
+  state_->edit = el_init("erne", stdin, state_->screen, stderr);
   state_->history = history_init();
   if (state_->edit == nullptr || state_->history == nullptr)
     fail(Code::kIo, "cannot set up line editing on this terminal");
@@ -149,17 +172,17 @@ Line LineEditor::read_line(const std::string& prompt) {
   state_->decoding = {};
   int count = 0;
   const char* text = el_gets(state_->edit, &count);
-  std::string line =
-      text == nullptr || count <= 0 ? "" : std::string(text, static_cast<size_t>(count));
-  const bool whole = !line.empty() && line.back() == '\n';
-  if (whole) line.pop_back();
   if (InterruptGuard::interrupted()) {
     InterruptGuard::clear();
+    const LineInfo* typed = el_line(state_->edit);
+    std::string unsent(typed->buffer, typed->lastchar);
     el_reset(state_->edit);
-    std::fputs("^C\n", is_terminal(stdout) ? stdout : stderr);
-    return {LineEvent::kInterrupt, std::move(line)};
+    std::fputs("^C\n", state_->screen);
+    return {LineEvent::kInterrupt, std::move(unsent)};
   }
   if (text == nullptr) return {LineEvent::kEnd, ""};
+  std::string line(text, static_cast<size_t>(std::max(count, 0)));
+  if (line.ends_with('\n')) line.pop_back();
   return {LineEvent::kLine, std::move(line)};
 }
 

@@ -21,6 +21,20 @@ class InterruptGuard {
   static void clear();
 };
 
+/// While one lives, the terminal does not echo: keys pressed during an answer wait for the next
+/// line.
+class EchoOff {
+ public:
+  EchoOff();
+  EchoOff(const EchoOff&) = delete;
+  EchoOff& operator=(const EchoOff&) = delete;
+  ~EchoOff();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 enum class LineEvent {
   kLine,       ///< `text` holds it, without the line feed
   kInterrupt,  ///< Ctrl-C; `text` is what had been typed
