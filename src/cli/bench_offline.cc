@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "bench/dataset.h"
 #include "bench/offline.h"
+#include "bench/roofline.h"
 #include "cli/engine_flags.h"
 #include "cli/verbs.h"
 #include "model/config.h"
@@ -34,6 +35,7 @@ struct OfflineFlags {
   bool json = false;
   bool skip_warmup = false;
   bool return_logprob = false;
+  bool skip_roofline = false;
 };
 
 void warm_up(Engine& engine, int count, int input_len, int output_len) {
@@ -61,6 +63,18 @@ void print(const OfflineFlags& flags, const bench::OfflineResult& result,
   if (!file.flush()) fail(Code::kIo, "cannot append to {}", flags.result_filename);
 }
 
+// Measured after the run, so that the run sees a quiet machine; the peak is that of the best
+// instruction set.
+void add_limits(bench::ShapeReport& shape) {
+  const bench::Roofline roofline = bench::measure_roofline(shape.threads);
+  const bench::RooflinePoint& point = roofline.points.back();
+  shape.read_gb_per_s = point.read_gb_per_s;
+  for (const bench::PeakRate& peak : point.peaks) {
+    const bool bf16 = shape.dtype == "bfloat16" && peak.bf16_gflops > 0;
+    shape.peak_gflops = std::max(shape.peak_gflops, bf16 ? peak.bf16_gflops : peak.f32_gflops);
+  }
+}
+
 void run_shape(const OfflineFlags& flags) {
   const int batch = flags.batch.value_or(1);
   const int input_len = flags.input_len.value_or(512);
@@ -81,7 +95,8 @@ void run_shape(const OfflineFlags& flags) {
   const auto requests = bench::fixed_requests(
       batch, input_len, output_len, engine.config().vocab_size, static_cast<uint64_t>(flags.seed));
   const bench::OfflineResult result = bench::run_offline(engine, requests, flags.return_logprob);
-  const bench::ShapeReport shape = bench::shape_report(engine, result, batch, input_len, output_len);
+  bench::ShapeReport shape = bench::shape_report(engine, result, batch, input_len, output_len);
+  if (options.device == "cpu" && !flags.skip_roofline) add_limits(shape);
   print(flags, result, shape);
   if (result.successful < batch)
     fail(Code::kInternal, "{} of {} requests failed", batch - result.successful, batch);
@@ -109,6 +124,9 @@ void add_flags(CLI::App& app, OfflineFlags& f) {
   app.add_option("--input-len", f.input_len, "Prompt tokens of each request (512)")->group(shape);
   app.add_option("--output-len", f.output_len, "Tokens to generate for each (128)")->group(shape);
   app.add_option("--batch", f.batch, "Requests (1)")->group(shape);
+  app.add_flag("--skip-roofline", f.skip_roofline,
+               "Do not measure the machine's limits beside the result")
+      ->group(shape);
 
   const char* data = "Dataset";
   app.add_option("--dataset-name", f.dataset_name, "random, random-ids, sharegpt, custom")
