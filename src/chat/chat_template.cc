@@ -19,6 +19,7 @@ namespace erne {
 namespace {
 
 constexpr size_t kMaxSource = size_t{4} << 20;
+constexpr size_t kMaxKwargs = 256;  // variables are looked up one after the other
 
 struct Parsed {
   std::string name;
@@ -85,6 +86,10 @@ void ChatTemplate::State::add_variables(jinja::Runtime& runtime, jinja::Scope& s
   if (input.kwargs != nullptr && !input.kwargs->is_null()) {
     if (!input.kwargs->is_object())
       fail(Code::kInvalidArgument, "chat_template_kwargs must be an object");
+    if (input.kwargs->size() > kMaxKwargs) {
+      fail(Code::kInvalidArgument, "chat_template_kwargs may have at most {} entries, got {}",
+           kMaxKwargs, input.kwargs->size());
+    }
     for (const auto& [name, value] : input.kwargs->items())
       scope.set(name, from_json(runtime, value));
   }

@@ -188,6 +188,12 @@ TEST(ChatTemplateLimits, WorkAndMemoryAreBounded) {
   EXPECT_THAT(doubling("[ns.x, ns.x]", "{{ ns.x | tojson }}"), bounded);
   EXPECT_THAT(doubling("[ns.x, ns.x]", "{{ ns.x }}"), bounded);
   EXPECT_THAT(doubling("[ns.x, ns.x]", "{{ ns.x == ns.x }}"), bounded);
+  // Searching for half a text of equal letters takes the square of its length.
+  const std::string search = "{% set t = 'a' * 200000 %}{% set p = 'a' * 99999 ~ 'b' %}";
+  for (const char* use :
+       {"{{ p in t }}", "{{ t.find(p) }}", "{{ t.split(p) }}", "{{ t | replace(p, '') }}"}) {
+    EXPECT_THAT(error_within_limits(search + use), HasSubstr("steps")) << use;
+  }
   EXPECT_THAT(error_within_limits("{% for i in range(100) %}{{ 'x' * 1000 }}{% endfor %}"),
               HasSubstr("exceeds"));
 }
@@ -288,6 +294,9 @@ TEST(ChatTemplateMessages, WrongShapesAreRefused) {
     EXPECT_THROW(render("x", conversation(text)), Error) << text;
   }
   EXPECT_THROW(render("x", one_user("u"), conversation(R"({"messages": []})")), Error);
+  OrderedJson many;
+  for (int i = 0; i < 300; ++i) many["k" + std::to_string(i)] = i;
+  EXPECT_THROW(render("x", one_user("u"), many), Error);
 }
 
 class Checkpoint : public testing::Test {

@@ -17,6 +17,7 @@ std::optional<Value> NamespaceObject::attribute(Runtime&, std::string_view name)
 void NamespaceObject::set(Runtime& runtime, std::string_view name, Value value) {
   if (name.starts_with('_'))
     runtime.fail(fmt::format("a namespace attribute cannot begin with '_': '{}'", name));
+  runtime.step(static_cast<int64_t>(attributes_.size()));
   for (auto& [candidate, old] : attributes_) {
     if (candidate != name) continue;
     old = std::move(value);

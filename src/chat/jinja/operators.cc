@@ -156,6 +156,7 @@ std::optional<size_t> index_in(size_t size, int64_t index) {
 
 std::optional<Value> item_of(Runtime& runtime, const Value& object, const Value& key) {
   if (const Dict* dict = object.dict()) {
+    if (key.string() == nullptr) runtime.step(static_cast<int64_t>(dict->entries().size()));
     const Value* found = dict->find(key);
     if (found == nullptr) return std::nullopt;
     return *found;
@@ -269,9 +270,13 @@ bool contains(Runtime& runtime, const Value& container, const Value& item) {
     if (item.is_undefined()) runtime.fail_undefined(item.undefined_reason());
     if (item.string() == nullptr)
       runtime.fail(fmt::format("'in <string>' needs a string, got {}", item.type_name()));
+    runtime.search(text->size(), item.string()->size());
     return text->bytes().find(item.string()->bytes()) != std::string::npos;
   }
-  if (const Dict* dict = container.dict()) return dict->find(item) != nullptr;
+  if (const Dict* dict = container.dict()) {
+    if (item.string() == nullptr) runtime.step(static_cast<int64_t>(dict->entries().size()));
+    return dict->find(item) != nullptr;
+  }
   const auto items = iterate(runtime, container);
   return std::any_of(items->items.begin(), items->items.end(),
                      [&](const Value& v) { return equal(runtime, v, item); });

@@ -32,6 +32,13 @@ void Runtime::charge(size_t bytes) {
   bytes_ += static_cast<int64_t>(bytes);
 }
 
+void Runtime::search(size_t text_size, size_t pattern_size) {
+  constexpr double kComparisonsPerStep = 4096;
+  const double steps =
+      static_cast<double>(text_size) * static_cast<double>(pattern_size) / kComparisonsPerStep;
+  step(steps < 1e15 ? static_cast<int64_t>(steps) : limits_.steps);
+}
+
 void Runtime::enter() {
   // The guard's destructor does not run when this throws, so the count is taken back here.
   if (++depth_ > limits_.depth) {

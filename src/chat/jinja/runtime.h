@@ -21,7 +21,7 @@ class Object;
 /// for a machine.
 struct Limits {
   int64_t steps = 10'000'000;              ///< nodes executed, items visited
-  int64_t bytes = int64_t{256} << 20;      ///< text and items created in all, temporary or not
+  int64_t bytes = int64_t{1} << 30;        ///< text and items created in all, temporary or not
   size_t output_bytes = size_t{64} << 20;  ///< length of the rendered prompt
   int depth = 600;                         ///< nested evaluations, macro calls included
   int64_t range = 100'000;                 ///< items of one range()
@@ -44,6 +44,8 @@ class Runtime {
   /// Throws Error{kInvalidArgument} when the template has done too much.
   void step(int64_t count = 1);
   void charge(size_t bytes);
+  /// Counts a search for a pattern, which in the worst case compares it at every place of the text.
+  void search(size_t text_size, size_t pattern_size);
   const Limits& limits() const { return limits_; }
 
   int line() const { return line_; }

@@ -80,6 +80,7 @@ Value zero_fill(Runtime& runtime, const Value& self, const Arguments& arguments)
 
 MarkedText replace(Runtime& runtime, const MarkedText& text, const MarkedText& from,
                    const MarkedText& to, int64_t limit) {
+  runtime.search(text.size(), from.size());
   MarkedText out;
   size_t at = 0;
   size_t copied = 0;

@@ -125,6 +125,7 @@ Value find(Runtime& runtime, const Value& self, const Arguments& arguments, From
   const bool must = missing == Missing::kError;
   const Bound bound(runtime, must ? "index()" : "find()", arguments, {"sub", "start", "end"}, 1);
   const MarkedText& text = *self.string();
+  runtime.search(text.size(), bound.string(0).size());
   const unicode::Span part = part_of(text, bound, 1);
   size_t at = std::string_view::npos;
   if (part.begin <= part.end) {
@@ -148,6 +149,7 @@ Value count(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const std::string_view text =
       std::string_view(self.string()->bytes()).substr(part.begin, part.end - part.begin);
   const std::string& sub = bound.string(0).bytes();
+  runtime.search(text.size(), sub.size());
   if (sub.empty()) return static_cast<int64_t>(utf8::length(text)) + 1;
   int64_t found = 0;
   for (size_t at = 0; (at = text.find(sub, at)) != std::string_view::npos; at += sub.size())
@@ -179,6 +181,7 @@ Value split(Runtime& runtime, const Value& self, const Arguments& arguments, Fro
     parts = from_right ? split_words_from_right(text, limit) : split_words(text, limit);
   } else {
     if (bound.string(0).empty()) runtime.fail("split() needs a separator that is not empty");
+    runtime.search(text.size(), bound.string(0).size());
     parts = split_at(text, bound.string(0).bytes(), limit < 0 ? -1 : limit, from_right);
   }
   runtime.charge(parts.size() * sizeof(MarkedText));
@@ -191,6 +194,7 @@ Value partition(Runtime& runtime, const Value& self, const Arguments& arguments,
   const MarkedText& text = *self.string();
   const MarkedText& separator = bound.string(0);
   if (separator.empty()) runtime.fail("partition() needs a separator that is not empty");
+  runtime.search(text.size(), separator.size());
   runtime.charge(text.size());
   const size_t at =
       from_right ? text.bytes().rfind(separator.bytes()) : text.bytes().find(separator.bytes());
