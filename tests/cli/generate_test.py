@@ -1,4 +1,4 @@
-"""`erne generate` on the default model: the reference's own greedy answers, and what a user would try. Needs
+"""`erne generate` and piped `erne chat` on the default model: the reference's own greedy answers, and what a user would try. Needs
 ERNE_DEFAULT_MODEL (a folder); skipped without it."""
 import json
 import os
@@ -91,6 +91,12 @@ class Generate(unittest.TestCase):
         text = generate(*flags, "--temperature", "0", "--max-new-tokens", "4").stdout
         self.assertEqual([line for line in text.split("\n") if line.startswith("---")],
                          ["--- prompt 1 ---", "--- prompt 2 ---", "--- prompt 3 ---"])
+
+    def test_piped_chat_prints_the_answer_alone(self):
+        golden = self.golden[0]
+        run = subprocess.run([ERNE, "chat", "-m", MODEL, "--temperature", "0", "--dtype", "float32"],
+                             input=golden["messages"][-1]["content"] + "\n", capture_output=True, text=True, timeout=300)
+        self.assertEqual((run.returncode, run.stdout), (0, golden["text"] + "\n"))
 
     def test_mistakes(self):
         cases = [
