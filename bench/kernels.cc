@@ -93,6 +93,22 @@ void bench_linear(Device& device, const Shape2& shape, int64_t m, DType dtype,
          static_cast<double>(bytes), operations, dtype, limits);
 }
 
+/// Packing at load, from row-major memory in another order than the kernels'.
+void bench_pack(Device& device, DType source, DType dtype, const Limits& limits) {
+  constexpr int64_t kRows = 16384;
+  constexpr int64_t kColumns = 1024;
+  Buffer memory;
+  const Tensor weight = tensor(memory, source, kRows, kColumns);
+  const MatrixView view = {weight.data, source, kRows, kColumns, kColumns, 1};
+  const double seconds = best_seconds([&] {
+    device.pack_linear({&view, 1}, dtype, LinearKind::kPlain, {});
+  });
+  const double bytes = static_cast<double>(
+      kRows * kColumns * static_cast<int64_t>(dtype_bytes(source) + dtype_bytes(dtype)));
+  report(fmt::format("pack {} to {} {}x{}", dtype_name(source), dtype_name(dtype), kRows, kColumns),
+         seconds, bytes, 0, DType::kF32, limits);
+}
+
 struct AttentionShape {
   int heads, kv_heads, head_dim;
 };
@@ -195,6 +211,12 @@ void bench_all(int threads, const std::string& isa, const std::string& filter) {
       bench_attention(*device, s, 1, 8192, DType::kBF16, limits);
       bench_attention(*device, s, 512, 512, DType::kBF16, limits);
       bench_attention(*device, s, 512, 512, DType::kF32, limits);
+    }
+  }
+  if (wanted("pack")) {
+    for (const DType source : {DType::kBF16, DType::kF32}) {
+      for (const DType dtype : {DType::kBF16, DType::kF32})
+        bench_pack(*device, source, dtype, limits);
     }
   }
   if (wanted("rows")) {
