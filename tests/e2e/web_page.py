@@ -1,26 +1,36 @@
 """Drives the chat page at GET / as a user would, in headless Chromium.
 
-Usage: python tests/e2e/web_page.py URL [--shots DIR]      against a running server
-       python tests/e2e/web_page.py --fake [--shots DIR]   against a small stand-in that serves web/index.html
+Usage: python tests/e2e/web_page.py [URL | --fake] [--shots DIR]
 
-Needs selenium, chromium and chromedriver. Exits non-zero at the first thing that is not as a user expects. With --fake it
-also checks the request bodies, errors and the API key, for which the stand-in answers on command.
+Drives the server at URL; with --fake a small stand-in that serves web/index.html and answers on command, which also allows
+to check request bodies, errors and the API key; with neither, `erne serve` (ERNE_BINARY) with the default model
+(ERNE_DEFAULT_MODEL), started on a free port. Exits non-zero at the first thing that is not as a user expects, and 77 where
+selenium, chromium, the binary or the model is missing.
 """
 
 import argparse
+import contextlib
 import http.server
 import json
+import os
 import pathlib
 import shutil
+import socket
+import subprocess
 import sys
 import threading
 import time
+import urllib.request
 
-from selenium import webdriver
-from selenium.webdriver.common.action_chains import ActionChains
-from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
+try:
+    from selenium import webdriver
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+except ImportError as missing:
+    print(f"skipped: {missing}")
+    sys.exit(77)
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "web" / "index.html"
 RICH = """Here is **bold**, *italic*, `code` and [a link](https://example.com/x).
@@ -239,6 +249,7 @@ def settings(user):
     user.find("#system").send_keys("Answer in French.")
     for name, value in {"temperature": "0.5", "top_p": "0.9", "top_k": "40", "max_tokens": "24", "seed": "7",
                         "presence_penalty": "0.1", "frequency_penalty": "-0.2"}.items():
+        user.find(f"#s-{name}").send_keys(Keys.CONTROL, "a")
         user.find(f"#s-{name}").send_keys(value)
     user.find("#s-temperature").send_keys(Keys.CONTROL, "a")
     user.find("#s-temperature").send_keys("9")
@@ -379,8 +390,11 @@ def no_storage(user):
     script = "Object.defineProperty(window, 'localStorage', {get() { throw new Error('blocked'); }});"
     handle = user.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
     user.open()
-    user.ask("Without storage")
-    check(user.answers()[-1] and user.find("#notice").is_displayed(), "works without storage, and says so")
+    user.ask("Without storage", finish=False)
+    user.wait(lambda: user.answers()[-1], "streamed text")
+    user.keys(Keys.ESCAPE)
+    user.finished()
+    check(user.find("#notice").is_displayed(), "works without storage, and says so")
     user.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", handle)
 
 
@@ -402,9 +416,17 @@ def follows_unless_scrolled(user, long_question):
     user.size(1280, 860)
 
 
+def bound_answers(user):
+    """Greedy answers of a few seconds: a real model may otherwise talk for minutes."""
+    user.js("localStorage.setItem('erne.sampling', arguments[0])", json.dumps({"temperature": 0, "max_tokens": 600}))
+    user.open()
+
+
 def run(user, fake):
     long_question = "long" if fake else "Write a long story about a ship that crosses the ocean."
     user.open()
+    if not fake:
+        bound_answers(user)
     talk_and_stop(user, long_question)
     edit_and_regenerate(user, "What is the capital of France?")
     begin_again_while_streaming(user, long_question)
@@ -415,7 +437,7 @@ def run(user, fake):
     theme(user)
     keyboard_only(user)
     phone(user)
-    user.js("localStorage.removeItem('erne.sampling')")
+    bound_answers(user)
     follows_unless_scrolled(user, long_question)
     if fake:
         markdown(user)
@@ -426,30 +448,63 @@ def run(user, fake):
     check(not errors, f"no errors in the console {errors}")
 
 
+@contextlib.contextmanager
+def fake_server():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Fake)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+
+
+@contextlib.contextmanager
+def erne_server():
+    binary, model = os.environ.get("ERNE_BINARY"), os.environ.get("ERNE_DEFAULT_MODEL")
+    if not binary or not model or not pathlib.Path(model).exists():
+        print("skipped: ERNE_BINARY and ERNE_DEFAULT_MODEL must name the binary and a model")
+        sys.exit(77)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([binary, "serve", "--model-path", model, "--port", str(port)], stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}/"
+    try:
+        for _ in range(600):
+            check_quietly(process.poll() is None, "erne serve ended before it was ready")
+            with contextlib.suppress(OSError), urllib.request.urlopen(url + "health", timeout=5) as response:
+                if response.status == 200:
+                    break
+            time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("url", nargs="?")
     parser.add_argument("--fake", action="store_true", help="serve the page and a stand-in for the model here")
     parser.add_argument("--shots", type=pathlib.Path, help="folder for screenshots")
     arguments = parser.parse_args()
-    if bool(arguments.url) == arguments.fake:
-        parser.error("give either the URL of a server or --fake")
+    if arguments.url and arguments.fake:
+        parser.error("give the URL of a server or --fake, not both")
+    if not shutil.which("chromium") or not shutil.which("chromedriver"):
+        print("skipped: chromium or chromedriver is not installed")
+        return 77
     if arguments.shots:
         arguments.shots.mkdir(parents=True, exist_ok=True)
-    url = arguments.url
-    if arguments.fake:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Fake)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}/"
-    user = User(url, arguments.shots)
-    try:
-        run(user, arguments.fake)
-    except BaseException:
-        user.shot("failure")
-        raise
-    finally:
-        user.driver.quit()
+    server = contextlib.nullcontext(arguments.url) if arguments.url else fake_server() if arguments.fake else erne_server()
+    with server as url:
+        user = User(url, arguments.shots)
+        try:
+            run(user, arguments.fake)
+        except BaseException:
+            user.shot("failure")
+            raise
+        finally:
+            user.driver.quit()
+    return 0
 
 
 if __name__ == "__main__":
