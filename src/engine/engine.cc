@@ -148,6 +148,8 @@ std::string Engine::submit(Request request, std::shared_ptr<OutputSink> sink) {
   live->max_new_tokens = max_new_tokens;
   live->submitted_s = s.clock.now_s();
   std::string id = live->request.id;
+  log::debug("request {}: {} prompt tokens, at most {} new ones, seed {}", id, live->prompt_len(),
+             max_new_tokens, live->seed);
   s.ledger.enter(id, live->prompt_len());
   s.mailbox.put(std::move(live));
   return id;
