@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <vector>
 
 #include "base/error.h"
@@ -31,9 +32,13 @@ Finish to_finish(Epilogue epilogue) {
   return Finish::kStore;
 }
 
-uint64_t physical_memory() {
-  return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
-         static_cast<uint64_t>(::sysconf(_SC_PAGE_SIZE));
+/// Physical memory, or this process's cgroup limit where that is lower.
+uint64_t usable_memory() {
+  const uint64_t physical = static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+                            static_cast<uint64_t>(::sysconf(_SC_PAGE_SIZE));
+  std::ifstream file("/sys/fs/cgroup/memory.max");  // "max", or bytes
+  uint64_t limit = 0;
+  return file >> limit ? std::min(physical, limit) : physical;
 }
 
 class CpuDevice final : public Device {
@@ -43,7 +48,7 @@ class CpuDevice final : public Device {
     info_ = {
         "cpu",
         fmt::format("{}, {}, {} threads", processor_name(), kernels_.name, pool_.num_threads()),
-        physical_memory()};
+        usable_memory()};
   }
 
   const DeviceInfo& info() const override { return info_; }
