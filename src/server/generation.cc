@@ -1,6 +1,8 @@
 #include "server/generation.h"
 
 #include <algorithm>
+#include <deque>
+#include <iterator>
 #include <mutex>
 #include <numeric>
 
@@ -11,6 +13,10 @@ namespace erne::server {
 namespace {
 
 using SteadyClock = std::chrono::steady_clock;
+
+/// Worded between two looks at the client's buffer: bounds what a slow reader makes us hold as
+/// text.
+constexpr size_t kItemsPerWrite = 32;
 
 double seconds(SteadyClock::duration d) { return std::chrono::duration<double>(d).count(); }
 
@@ -64,7 +70,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
   std::mutex mutex_;
   std::vector<std::string> engine_ids_;  // constant once submitted
-  std::vector<Item> queue_;
+  std::deque<Item> queue_;               // bounded by what the request may generate
   bool started_ = false;
   bool scheduled_ = false;  // a drain is posted or runs: drains never overlap
   bool gone_ = false;
@@ -204,7 +210,10 @@ void Generation::drain() {
         scheduled_ = false;
         return;
       }
-      items.swap(queue_);
+      const size_t take = std::min(queue_.size(), kItemsPerWrite);
+      std::move(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(take),
+                std::back_inserter(items));
+      queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(take));
     }
     std::string events;
     for (Item& item : items) {

@@ -39,6 +39,8 @@ using SteadyClock = std::chrono::steady_clock;
 using Parser = http::request_parser<http::string_body>;
 
 constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
+constexpr size_t kChunkBytes = size_t{16} << 10;
+/// Unparsed bytes at which reading pauses.
 constexpr size_t kReadBytes = size_t{64} << 10;
 /// After an answer that closes, this much of the client's rest is read and dropped: closing at once
 /// would reset the connection and could take the answer with it.
@@ -140,6 +142,7 @@ class Session : public std::enable_shared_from_this<Session> {
 
   HttpServer::State& server_;
   tcp::socket socket_;
+  std::vector<char> chunk_ = std::vector<char>(kChunkBytes);  // where read_loop reads to
   boost::beast::flat_buffer in_;
   asio::steady_timer wake_;   // serve_loop sleeps here
   asio::steady_timer room_;   // read_loop sleeps here while in_ is full
@@ -159,9 +162,12 @@ asio::awaitable<void> Session::read_loop([[maybe_unused]] std::shared_ptr<Sessio
       co_await room_.async_wait(kToken);
       continue;
     }
-    const auto space = in_.prepare(kReadBytes);
+    // Not straight into in_: the server may consume from it while the read is outstanding, which
+    // moves it.
+    const auto space = asio::buffer(chunk_);
     const auto [error, size] = co_await socket_.async_read_some(space, kToken);
     if (error) break;
+    asio::buffer_copy(in_.prepare(size), asio::buffer(chunk_, size));
     in_.commit(size);
     if (discard_) {
       discarded_ += in_.size();

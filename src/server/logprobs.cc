@@ -11,12 +11,17 @@ namespace {
 /// JSON has no infinities: the floor of spec serving.md 4.2.
 double finite(float logprob) { return std::max(static_cast<double>(logprob), -9999.0); }
 
+/// Models have more rows than the tokenizer has tokens: such an id has no bytes.
+std::string_view bytes_of(int32_t id, const Tokenizer& tokenizer) {
+  return id < tokenizer.vocab_size() ? tokenizer.token_bytes(id) : std::string_view{};
+}
+
 std::string token_text(int32_t id, const Tokenizer& tokenizer) {
-  return utf8::sanitize(tokenizer.token_bytes(id));
+  return utf8::sanitize(bytes_of(id, tokenizer));
 }
 
 OrderedJson chat_entry(int32_t id, float logprob, const Tokenizer& tokenizer) {
-  const std::string_view bytes = tokenizer.token_bytes(id);
+  const std::string_view bytes = bytes_of(id, tokenizer);
   OrderedJson list = OrderedJson::array();
   for (const char byte : bytes) list.push_back(static_cast<unsigned char>(byte));
   return {
@@ -65,8 +70,8 @@ OrderedJson CompletionLogprobs::add(std::span<const TokenLogprob> logprobs, bool
     const bool null = first_is_null && i == 0;
     tokens.push_back(token_text(token.id, *tokenizer_));
     offsets.push_back(offset_);
-    if (!skip_special_ || !tokenizer_->is_special(token.id)) {
-      offset_ += characters_begun(tokenizer_->token_bytes(token.id));
+    if (!skip_special_ || token.id >= tokenizer_->vocab_size() || !tokenizer_->is_special(token.id)) {
+      offset_ += characters_begun(bytes_of(token.id, *tokenizer_));
     }
     values.push_back(null ? OrderedJson() : OrderedJson(finite(token.logprob)));
     if (null || top_ == 0) {

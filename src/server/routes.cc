@@ -93,7 +93,7 @@ void run_root(const Call& c) {
   HttpResponse response;
   response.content_type = "text/html; charset=utf-8";
   response.headers.push_back({"Cache-Control", "no-cache"});
-  response.body = web_page();
+  response.body = kWebPage;
   c.responder->respond(std::move(response));
 }
 

@@ -1,10 +1,10 @@
-// The chat page that is compiled into the binary (web/index.html).
+// The chat page that erne_embed compiles into the binary (web/index.html).
 #pragma once
 
 #include <string_view>
 
-namespace erne::server {
+namespace erne {
 
-std::string_view web_page();
+extern const std::string_view kWebPage;
 
-}  // namespace erne::server
+}  // namespace erne

@@ -1,0 +1,96 @@
+// An engine without a model: answers every prompt with a fixed text, one byte a token, on a thread
+// of its own.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "server/backend.h"
+
+namespace erne::server {
+
+/// Ids 0 to 255 are bytes, 256 is </s>.
+class ByteTokenizer final : public Tokenizer {
+ public:
+  static constexpr int32_t kEos = 256;
+  ByteTokenizer();
+  using Tokenizer::encode;
+  std::vector<int32_t> encode(std::string_view text,
+                              std::span<const ByteRange> untrusted) const override;
+  std::string_view token_bytes(int32_t id) const override;
+  std::string token_name(int32_t id) const override;
+  bool is_special(int32_t id) const override { return id == kEos; }
+  std::optional<int32_t> find(std::string_view name) const override;
+  int32_t vocab_size() const override { return 257; }
+
+ private:
+  std::vector<std::string> tokens_;
+};
+
+class FakeBackend final : public Backend {
+ public:
+  FakeBackend();
+  ~FakeBackend() override;
+
+  std::string submit(Request request, std::shared_ptr<OutputSink> sink) override;
+  void abort(const std::string& prefix) override;
+  bool flush_cache() override;
+  EngineStats stats() const override;
+  const Tokenizer& tokenizer() const override { return tokenizer_; }
+  const ChatTemplate& chat_template() const override { return *template_; }
+  const TextConfig& config() const override { return config_; }
+  const GenerationConfig& generation_config() const override { return generation_; }
+  int64_t context_length() const override { return 1000; }
+
+  /// What every choice says; then </s>.
+  void set_reply(std::string reply);
+  /// Requests get no token until this is false again.
+  void set_held(bool held);
+  /// Waits until exactly `count` requests are live; false after 10 s.
+  bool wait_live(size_t count);
+  void set_max_live(size_t count);
+  uint64_t aborted() const { return aborted_.load(); }
+  /// The last request that was submitted.
+  Request last() const;
+
+  GenerationConfig generation_;
+
+ private:
+  struct Choice {
+    int index;
+    size_t done = 0;
+    StreamDecoder decoder;
+  };
+  struct Live {
+    Request request;
+    std::shared_ptr<OutputSink> sink;
+    std::list<Choice> choices;
+    bool aborted = false;
+  };
+
+  void run();
+  bool step(Live& live, const std::string& reply);
+
+  ByteTokenizer tokenizer_;
+  std::unique_ptr<ChatTemplate> template_;
+  TextConfig config_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::list<Live> live_;
+  std::string reply_ = "Hello";
+  Request last_;
+  bool held_ = false, stopping_ = false;
+  size_t max_live_ = 1000;
+  std::atomic<uint64_t> aborted_ = 0;
+  std::thread thread_;
+};
+
+}  // namespace erne::server
