@@ -1,4 +1,5 @@
-// Time as a value that tests can move: the scheduler and the server never read the system clock themselves.
+// Time as a value that tests can move: the scheduler and the server never read the system clock
+// themselves.
 #pragma once
 
 #include <chrono>
@@ -16,7 +17,8 @@ class Clock {
 class SystemClock final : public Clock {
  public:
   double now_s() const override {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
   }
 };
 

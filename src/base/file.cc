@@ -24,7 +24,8 @@ namespace {
 // A descriptor that closes itself.
 class Descriptor {
  public:
-  explicit Descriptor(const std::filesystem::path& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  explicit Descriptor(const std::filesystem::path& path)
+      : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
     if (fd_ < 0) fail_errno("open", path);
   }
   Descriptor(const Descriptor&) = delete;
@@ -39,7 +40,8 @@ class Descriptor {
 size_t regular_file_size(int fd, const std::filesystem::path& path) {
   struct stat info {};
   if (::fstat(fd, &info) != 0) fail_errno("stat", path);
-  if (!S_ISREG(info.st_mode)) fail(Code::kInvalidArgument, "{} is not a regular file", path.string());
+  if (!S_ISREG(info.st_mode))
+    fail(Code::kInvalidArgument, "{} is not a regular file", path.string());
   return static_cast<size_t>(info.st_size);
 }
 
@@ -74,7 +76,8 @@ std::string read_file(const std::filesystem::path& path, size_t max_bytes) {
   const Descriptor fd(path);
   const size_t size = regular_file_size(fd.get(), path);
   if (size > max_bytes) {
-    fail(Code::kInvalidArgument, "{} has {} bytes; at most {} are read", path.string(), size, max_bytes);
+    fail(Code::kInvalidArgument, "{} has {} bytes; at most {} are read", path.string(), size,
+         max_bytes);
   }
   std::string text(size, '\0');
   size_t done = 0;

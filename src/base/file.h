@@ -10,8 +10,9 @@
 
 namespace erne {
 
-/// A file mapped read-only. Movable; unmaps on destruction. An empty file is valid and maps to an empty span.
-/// A file that another process truncates while it is mapped is outside what can be checked (SIGBUS).
+/// A file mapped read-only. Movable; unmaps on destruction. An empty file is valid and maps to an
+/// empty span. A file that another process truncates while it is mapped is outside what can be
+/// checked (SIGBUS).
 class MappedFile {
  public:
   MappedFile() = default;
@@ -32,10 +33,12 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-/// Whole file as a string; throws Error{kNotFound}, Error{kIo}, or Error{kInvalidArgument} if larger than max_bytes.
+/// Whole file as a string; throws Error{kNotFound}, Error{kIo}, or Error{kInvalidArgument} if
+/// larger than max_bytes.
 std::string read_file(const std::filesystem::path& path, size_t max_bytes = size_t{256} << 20);
 
-/// Writes to "PATH.tmp-<pid>-<n>" beside the target and renames over it in commit(). Without commit() nothing is left.
+/// Writes to "PATH.tmp-<pid>-<n>" beside the target and renames over it in commit(). Without
+/// commit() nothing is left.
 class AtomicFile {
  public:
   explicit AtomicFile(const std::filesystem::path& path);

@@ -20,9 +20,11 @@ struct JsonLimits {
 };
 
 /// Parses UTF-8 JSON. `what` names the source in errors ("config.json", "request body"). Throws
-/// Error{kInvalidArgument} with the byte offset for bad syntax, too deep nesting or invalid UTF-8. Last duplicate wins.
+/// Error{kInvalidArgument} with the byte offset for bad syntax, too deep nesting or invalid UTF-8.
+/// Last duplicate wins.
 Json parse_json(std::string_view text, std::string_view what, JsonLimits limits = {});
-OrderedJson parse_ordered_json(std::string_view text, std::string_view what, JsonLimits limits = {});
+OrderedJson parse_ordered_json(std::string_view text, std::string_view what,
+                               JsonLimits limits = {});
 
 /// One line, UTF-8 kept, invalid UTF-8 replaced by U+FFFD (never throws on text).
 std::string dump_json(const Json& value);

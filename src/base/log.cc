@@ -29,7 +29,8 @@ spdlog::level::level_enum to_spdlog(Level level) {
 // Never destroyed: threads may log while statics are torn down.
 spdlog::logger& logger() {
   static auto* const instance = [] {
-    auto* created = new spdlog::logger("erne", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+    auto* created =
+        new spdlog::logger("erne", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
     created->set_pattern("%H:%M:%S.%e %^%l%$ %v");
     return created;
   }();
@@ -46,7 +47,8 @@ Level parse_level(std::string_view word) {
   if (word == "warning" || word == "warn") return Level::kWarn;
   if (word == "error") return Level::kError;
   if (word == "off") return Level::kOff;
-  fail(Code::kInvalidArgument, "unknown log level '{}': use debug, info, warning, error or off", word);
+  fail(Code::kInvalidArgument, "unknown log level '{}': use debug, info, warning, error or off",
+       word);
 }
 
 bool enabled(Level level) { return logger().should_log(to_spdlog(level)); }

@@ -1,4 +1,5 @@
-// Many producers, one consumer: how the io threads hand work to the engine thread (docs/architecture.md, threads).
+// Many producers, one consumer: how the io threads hand work to the engine thread
+// (docs/architecture.md, threads).
 #pragma once
 
 #include <chrono>

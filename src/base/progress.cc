@@ -32,14 +32,16 @@ struct Progress::State {
 
   void draw() {
     const double seconds = elapsed_s();
-    const auto rate = static_cast<uint64_t>(seconds > 0 ? static_cast<double>(done) / seconds : 0.0);
+    const auto rate =
+        static_cast<uint64_t>(seconds > 0 ? static_cast<double>(done) / seconds : 0.0);
     std::string line;
     if (total > 0) {
       constexpr uint64_t kWidth = 28;
       const uint64_t filled = done >= total ? kWidth : done * kWidth / total;
-      line = fmt::format("{} [{}{}] {:3}% {}/{} {}/s", label, std::string(filled, '#'),
-                         std::string(kWidth - filled, '.'), done >= total ? 100 : done * 100 / total,
-                         amount(done), amount(total), amount(rate));
+      line =
+          fmt::format("{} [{}{}] {:3}% {}/{} {}/s", label, std::string(filled, '#'),
+                      std::string(kWidth - filled, '.'), done >= total ? 100 : done * 100 / total,
+                      amount(done), amount(total), amount(rate));
     } else {
       line = fmt::format("{} {} {}/s", label, amount(done), amount(rate));
     }
@@ -53,7 +55,8 @@ struct Progress::State {
     done = value;
     if (!enabled || !terminal) return;
     const Clock::time_point now = Clock::now();
-    if (now - start < std::chrono::seconds(1) || now - last_draw < std::chrono::milliseconds(100)) return;
+    if (now - start < std::chrono::seconds(1) || now - last_draw < std::chrono::milliseconds(100))
+      return;
     last_draw = now;
     draw();
   }
@@ -74,8 +77,8 @@ Progress::~Progress() {
     state_->draw();
     std::fputc('\n', stderr);
   } else if (!state_->terminal && state_->elapsed_s() > 2) {
-    std::fprintf(stderr, "%s: %s in %.1f s\n", state_->label.c_str(), state_->amount(state_->done).c_str(),
-                 state_->elapsed_s());
+    std::fprintf(stderr, "%s: %s in %.1f s\n", state_->label.c_str(),
+                 state_->amount(state_->done).c_str(), state_->elapsed_s());
   }
 }
 

@@ -1,5 +1,5 @@
-// A progress bar on stderr for anything that takes over two seconds. Silent when stderr is not a terminal, except for
-// one line at the start and one at the end.
+// A progress bar on stderr for anything that takes over two seconds. Silent when stderr is not a
+// terminal, except for one line at the start and one at the end.
 #pragma once
 
 #include <cstdint>
@@ -10,11 +10,13 @@ namespace erne {
 
 enum class ProgressUnit { kItems, kBytes };
 
-/// Thread-safe. The bar appears only once the work has lasted a second, and is redrawn at most ten times a second.
+/// Thread-safe. The bar appears only once the work has lasted a second, and is redrawn at most ten
+/// times a second.
 class Progress {
  public:
   /// total 0: unknown, draws a count. `label` is what a user reads: "loading weights".
-  Progress(std::string label, uint64_t total, ProgressUnit unit = ProgressUnit::kItems, bool enabled = true);
+  Progress(std::string label, uint64_t total, ProgressUnit unit = ProgressUnit::kItems,
+           bool enabled = true);
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   /// Ends the line.

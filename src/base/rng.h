@@ -1,7 +1,9 @@
-// Counter-based random numbers (Philox4x32-10; Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+// Counter-based random numbers (Philox4x32-10; Salmon et al., "Parallel random numbers: as easy as
+// 1, 2, 3", SC 2011).
 //
-// A draw is a pure function of (seed, stream, counter), so a request's samples do not depend on batch mates, scheduling,
-// retraction or threads: seed = the request's seed, stream = choice index, counter = token position.
+// A draw is a pure function of (seed, stream, counter), so a request's samples do not depend on
+// batch mates, scheduling, retraction or threads: seed = the request's seed, stream = choice index,
+// counter = token position.
 #pragma once
 
 #include <array>

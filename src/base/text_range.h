@@ -1,4 +1,5 @@
-// Byte ranges of a text; the chat renderer marks with them what came from a request, the tokenizer honours them.
+// Byte ranges of a text; the chat renderer marks with them what came from a request, the tokenizer
+// honours them.
 #pragma once
 
 #include <cstddef>

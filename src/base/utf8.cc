@@ -14,7 +14,8 @@ int announced_length(unsigned char lead) {
   return 0;
 }
 
-// Range of the second byte that keeps out overlong forms, surrogates and values above U+10FFFF (Unicode table 3-7).
+// Range of the second byte that keeps out overlong forms, surrogates and values above U+10FFFF
+// (Unicode table 3-7).
 bool second_byte_ok(unsigned char lead, unsigned char second) {
   switch (lead) {
     case 0xE0:

@@ -16,7 +16,8 @@ struct Decoded {
   bool valid;
 };
 
-/// Decodes at `text[at]`; at < text.size(). Overlong forms, surrogates and values above U+10FFFF are invalid.
+/// Decodes at `text[at]`; at < text.size(). Overlong forms, surrogates and values above U+10FFFF
+/// are invalid.
 Decoded decode(std::string_view text, size_t at);
 void append(std::string& out, uint32_t codepoint);
 bool valid(std::string_view text);

@@ -6,7 +6,8 @@
 namespace erne::cli {
 
 void add_bench(CLI::App& app) {
-  CLI::App* bench = app.add_subcommand("bench", "measure serving, offline throughput, one batch, or the machine's limits");
+  CLI::App* bench = app.add_subcommand(
+      "bench", "measure serving, offline throughput, one batch, or the machine's limits");
   bench->require_subcommand(1);
   add_bench_serving(*bench);
   add_bench_offline(*bench);

@@ -1,4 +1,5 @@
-// The program: one verb per task. Errors end here as one line on stderr and the exit code of base/error.h.
+// The program: one verb per task. Errors end here as one line on stderr and the exit code of
+// base/error.h.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <csignal>
@@ -12,7 +13,8 @@
 namespace {
 
 int run(int argc, char** argv) {
-  CLI::App app{"erne: ERNIE 4.5 models, served, measured, compressed and trained by one program", "erne"};
+  CLI::App app{"erne: ERNIE 4.5 models, served, measured, compressed and trained by one program",
+               "erne"};
   app.require_subcommand(1);
   app.set_version_flag("--version", "erne " ERNE_VERSION);
   app.footer(

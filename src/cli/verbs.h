@@ -1,5 +1,5 @@
-// One function a verb: each adds its subcommand (help text with examples included) to the program; its callback does the
-// work and throws Error, which main turns into a message and an exit code.
+// One function a verb: each adds its subcommand (help text with examples included) to the program;
+// its callback does the work and throws Error, which main turns into a message and an exit code.
 #pragma once
 
 namespace CLI {

@@ -1,4 +1,7 @@
-// `erne verify`: a checkpoint held against goldens of the reference implementation; exits with 1 where a bound is broken.
+// `erne verify`: a checkpoint held against goldens of the reference implementation; exits with 1
+// where a bound is broken.
+#include "model/verify.h"
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
@@ -11,7 +14,6 @@
 #include "cpu/cpu_device.h"
 #include "hub/hub.h"
 #include "model/checkpoint.h"
-#include "model/verify.h"
 
 namespace erne::cli {
 namespace {
@@ -44,17 +46,17 @@ Json to_json(const SequenceReport& r) {
 }
 
 void print_table(const VerifyReport& report) {
-  std::printf("%-9s %7s %12s %12s %12s %12s %8s %10s\n", "sequence", "tokens", "max |err|", "of max|l|", "mean |err|",
-              "KL", "top-1", "greedy");
+  std::printf("%-9s %7s %12s %12s %12s %12s %8s %10s\n", "sequence", "tokens", "max |err|",
+              "of max|l|", "mean |err|", "KL", "top-1", "greedy");
   for (const SequenceReport& r : report.sequences) {
     const std::string greedy = fmt::format("{}/{}", r.greedy_equal, r.greedy_tokens);
     if (r.has_logits) {
       std::printf("%-9s %7lld %12.3e %12.3e %12.3e %12.3e %7.2f%% %10s\n", r.name.c_str(),
-                  static_cast<long long>(r.tokens), r.max_error, r.max_error / r.max_logit, r.mean_error, r.kl,
-                  100 * r.top1, greedy.c_str());
+                  static_cast<long long>(r.tokens), r.max_error, r.max_error / r.max_logit,
+                  r.mean_error, r.kl, 100 * r.top1, greedy.c_str());
     } else {
-      std::printf("%-9s %7lld %12s %12s %12s %12s %8s %10s\n", r.name.c_str(), static_cast<long long>(r.tokens), "-",
-                  "-", "-", "-", "-", greedy.c_str());
+      std::printf("%-9s %7lld %12s %12s %12s %12s %8s %10s\n", r.name.c_str(),
+                  static_cast<long long>(r.tokens), "-", "-", "-", "-", "-", greedy.c_str());
     }
   }
   for (const std::string& bound : report.broken) std::printf("BROKEN: %s\n", bound.c_str());
@@ -63,7 +65,8 @@ void print_table(const VerifyReport& report) {
 
 void run(const VerifyFlags& flags) {
   const DType dtype = parse_compute_dtype(flags.dtype).value_or(DType::kF32);
-  const std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::open(resolve_model(flags.model_path, {}));
+  const std::shared_ptr<const Checkpoint> checkpoint =
+      Checkpoint::open(resolve_model(flags.model_path, {}));
   const Golden golden = read_golden(flags.golden, checkpoint->config());
   const std::unique_ptr<Device> device = make_cpu_device(flags.threads);
   const auto model = TextModel::load(checkpoint, *device, {dtype, !flags.json});
@@ -91,25 +94,35 @@ void run(const VerifyFlags& flags) {
 }  // namespace
 
 void add_verify(CLI::App& app) {
-  CLI::App* verb = app.add_subcommand("verify", "hold a checkpoint against goldens of the reference implementation");
+  CLI::App* verb = app.add_subcommand(
+      "verify", "hold a checkpoint against goldens of the reference implementation");
   const auto flags = std::make_shared<VerifyFlags>();
-  verb->add_option("--model-path,--model", flags->model_path, "folder, .gguf file or hub id")->required();
-  verb->add_option("--golden", flags->golden, "golden.safetensors, or JSON with prompt_ids and completion_ids")
+  verb->add_option("--model-path,--model", flags->model_path, "folder, .gguf file or hub id")
+      ->required();
+  verb->add_option("--golden", flags->golden,
+                   "golden.safetensors, or JSON with prompt_ids and completion_ids")
       ->required()
       ->check(CLI::ExistingFile);
   verb->add_option("--dtype", flags->dtype, "float32 (default) or bfloat16");
-  verb->add_option("--chunk", flags->options.chunk, "prompt tokens per step and sequence; 0: whole prompts");
-  verb->add_option("--batch", flags->options.batch, "sequences side by side")->capture_default_str();
-  verb->add_option("--page-size", flags->options.block_tokens, "tokens per KV block")->capture_default_str();
+  verb->add_option("--chunk", flags->options.chunk,
+                   "prompt tokens per step and sequence; 0: whole prompts");
+  verb->add_option("--batch", flags->options.batch, "sequences side by side")
+      ->capture_default_str();
+  verb->add_option("--page-size", flags->options.block_tokens, "tokens per KV block")
+      ->capture_default_str();
   verb->add_option("--threads", flags->threads, "0: all cores");
   verb->add_flag("--json", flags->json, "print one JSON object");
   verb->footer(
-      "Prints per sequence: largest and mean |error| of the logits, KL divergence, top-1 agreement and how many greedy\n"
-      "ids agree. Exits with 1 where a bound is broken: float32 5e-6 of the largest |logit| and identical greedy ids;\n"
+      "Prints per sequence: largest and mean |error| of the logits, KL divergence, top-1 agreement "
+      "and how many greedy\n"
+      "ids agree. Exits with 1 where a bound is broken: float32 5e-6 of the largest |logit| and "
+      "identical greedy ids;\n"
       "bfloat16 a mean error of at most 1.2 times the reference's own.\n"
       "Examples:\n"
-      "  erne verify --model-path tests/goldens/text/moe --golden tests/goldens/text/moe/golden.safetensors\n"
-      "  erne verify --model-path tests/goldens/text/moe --golden tests/goldens/text/moe/golden.safetensors \\\n"
+      "  erne verify --model-path tests/goldens/text/moe --golden "
+      "tests/goldens/text/moe/golden.safetensors\n"
+      "  erne verify --model-path tests/goldens/text/moe --golden "
+      "tests/goldens/text/moe/golden.safetensors \\\n"
       "      --dtype bfloat16 --chunk 7 --batch 4\n"
       "  erne verify --model-path models/default --golden tests/goldens/default-model/shared.json");
   verb->callback([flags] { run(*flags); });

@@ -1,12 +1,15 @@
-// The border between the model and a machine: the tensors and fused operations that a transformer step needs.
+// The border between the model and a machine: the tensors and fused operations that a transformer
+// step needs.
 //
-// A Device computes; it never sees a model, a request or a file. Shapes are checked once, in ops/ops.cc, before a call
-// arrives here. All results are a pure function of a row's own inputs: batch mates, chunking and thread count never change
-// a bit of it (design promise 2), so every sum runs in one fixed order that depends on the problem's K (or on absolute
-// positions, for attention) alone. src/cpu implements it for CPUs, once plainly (ISA "generic", the specification) and once
+// A Device computes; it never sees a model, a request or a file. Shapes are checked once, in
+// ops/ops.cc, before a call arrives here. All results are a pure function of a row's own inputs:
+// batch mates, chunking and thread count never change a bit of it (design promise 2), so every sum
+// runs in one fixed order that depends on the problem's K (or on absolute positions, for attention)
+// alone. src/cpu implements it for CPUs, once plainly (ISA "generic", the specification) and once
 // fast; a GPU backend implements the same list.
 //
-// Names: T tokens in the step, H hidden, N query heads, K kv heads, D head_dim, E experts, V vocabulary.
+// Names: T tokens in the step, H hidden, N query heads, K kv heads, D head_dim, E experts, V
+// vocabulary.
 #pragma once
 
 #include <cstdint>
@@ -20,10 +23,12 @@
 
 namespace erne {
 
-/// How rows of a linear weight relate: kGateUp holds gate rows then up rows (equal counts) for Epilogue::kSiluMul.
+/// How rows of a linear weight relate: kGateUp holds gate rows then up rows (equal counts) for
+/// Epilogue::kSiluMul.
 enum class LinearKind : uint8_t { kPlain, kGateUp };
 
-/// A linear weight [n, k] in the layout of the device that packed it. n counts all rows (gate and up both).
+/// A linear weight [n, k] in the layout of the device that packed it. n counts all rows (gate and
+/// up both).
 struct Linear {
   int64_t n = 0;
   int64_t k = 0;
@@ -41,7 +46,8 @@ enum class Epilogue : uint8_t {
   kSiluMul,  ///< kGateUp only: y[:, i] = silu(gate_i) * up_i; y has n/2 columns
 };
 
-/// Shape of the paged KV cache. One block holds block_tokens positions of one sequence, for all layers and heads.
+/// Shape of the paged KV cache. One block holds block_tokens positions of one sequence, for all
+/// layers and heads.
 struct KvCacheSpec {
   int layers = 0;
   int kv_heads = 0;
@@ -57,14 +63,16 @@ struct KvCache {
   Buffer data;
 };
 
-/// One ragged step: prefill chunks and decode tokens of many sequences side by side. Sequence s owns tokens
-/// query_start[s] … query_start[s+1]-1, which are its last ones: they sit at positions context_len[s] - count … context_len[s]-1.
+/// One ragged step: prefill chunks and decode tokens of many sequences side by side. Sequence s
+/// owns tokens query_start[s] … query_start[s+1]-1, which are its last ones: they sit at positions
+/// context_len[s] - count … context_len[s]-1.
 struct Batch {
   std::span<const int32_t> token_ids;    ///< [T]
   std::span<const int32_t> positions;    ///< [T]
   std::span<const int32_t> query_start;  ///< [S + 1]
   std::span<const int32_t> context_len;  ///< [S] positions in the cache once this step has run
-  std::span<const int32_t> block_table;  ///< [S, max_blocks] block ids; entries past a sequence's last block are unused
+  std::span<const int32_t>
+      block_table;  ///< [S, max_blocks] block ids; entries past a sequence's last block are unused
   int32_t max_blocks = 0;
   std::span<const int32_t> logit_rows;  ///< tokens whose logits are wanted, ascending
 
@@ -72,7 +80,8 @@ struct Batch {
   int64_t num_sequences() const { return static_cast<int64_t>(context_len.size()); }
 };
 
-/// Which experts each token chose, and the same list grouped by expert. Arrays live in the step's arena.
+/// Which experts each token chose, and the same list grouped by expert. Arrays live in the step's
+/// arena.
 struct Routing {
   int64_t num_tokens = 0;
   int64_t top_k = 0;
@@ -84,14 +93,15 @@ struct Routing {
   int32_t* slot_of = nullptr;       ///< [T, top_k] choice -> place in the grouped order
 };
 
-/// Which row of x feeds a grouped slot: the slot's token (x has T rows) or the slot itself (x has T * top_k rows).
+/// Which row of x feeds a grouped slot: the slot's token (x has T rows) or the slot itself (x has T
+/// * top_k rows).
 enum class ExpertRows : uint8_t { kByToken, kBySlot };
 
 struct RouterArgs {
-  const Tensor* weight;   ///< f32 [E, H], never quantised
-  const float* bias;      ///< f32 [E] e_score_correction_bias: moves the choice, not the weights
+  const Tensor* weight;  ///< f32 [E, H], never quantised
+  const float* bias;     ///< f32 [E] e_score_correction_bias: moves the choice, not the weights
   int64_t top_k;
-  float norm_min;         ///< weights /= max(sum, norm_min)
+  float norm_min;  ///< weights /= max(sum, norm_min)
 };
 
 struct AttentionArgs {
@@ -120,8 +130,9 @@ class Device {
 
   // --- memory
   virtual Buffer allocate(size_t bytes) = 0;
-  /// Packs row blocks (stacked in order) into one weight of `dtype`. For kGateUp: exactly two blocks of equal shape, gate
-  /// then up. bias: f32 [n] or empty. Reads the views in parallel, straight from the mapped file.
+  /// Packs row blocks (stacked in order) into one weight of `dtype`. For kGateUp: exactly two
+  /// blocks of equal shape, gate then up. bias: f32 [n] or empty. Reads the views in parallel,
+  /// straight from the mapped file.
   virtual Linear pack_linear(std::span<const MatrixView> blocks, DType dtype, LinearKind kind,
                              std::span<const float> bias) = 0;
   /// Bytes that pack_linear would allocate for the data.
@@ -129,27 +140,33 @@ class Device {
   virtual size_t kv_block_bytes(const KvCacheSpec& spec) const = 0;
   virtual KvCache make_kv_cache(const KvCacheSpec& spec, int32_t num_blocks) = 0;
 
-  // --- one step. x is the f32 residual stream [T, H]; h, q, … have the compute dtype (f32 or bf16) of the tensors given.
+  // --- one step. x is the f32 residual stream [T, H]; h, q, … have the compute dtype (f32 or bf16)
+  // of the tensors given.
   /// x[t, :] = table[ids[t], :].
   virtual void embed(const MatrixView& table, std::span<const int32_t> ids, const Tensor& x) = 0;
-  /// y[r, :] = x[rows[r], :] / sqrt(mean(x^2) + eps) * w; rows empty means all. Zhang & Sennrich 2019. Sums in f32.
+  /// y[r, :] = x[rows[r], :] / sqrt(mean(x^2) + eps) * w; rows empty means all. Zhang & Sennrich
+  /// 2019. Sums in f32.
   virtual void rms_norm(const Tensor& x, std::span<const int32_t> rows, const float* w, float eps,
                         const Tensor& y) = 0;
   /// y = epilogue(x w^T). x [M, k] in w.dtype; sums in f32.
   virtual void linear(const Tensor& x, const Linear& w, Epilogue epilogue, const Tensor& y) = 0;
-  /// qkv [T, (N + 2K) D]: rotates adjacent pairs of q (in place) and k by position (spec text.md 3.4, always f32, rounded
-  /// once), and writes k and v of every token to its place in the cache.
-  virtual void rope_store(const Tensor& qkv, const Batch& batch, const RopeArgs& args, KvCache& cache) = 0;
-  /// out [T, N D]: causal attention of the q part of qkv over the cache, f32 softmax; query head n uses kv head n / (N/K).
-  virtual void attention(const Tensor& qkv, const Batch& batch, const AttentionArgs& args, const KvCache& cache,
-                         const Tensor& out) = 0;
+  /// qkv [T, (N + 2K) D]: rotates adjacent pairs of q (in place) and k by position (spec
+  /// text.md 3.4, always f32, rounded once), and writes k and v of every token to its place in the
+  /// cache.
+  virtual void rope_store(const Tensor& qkv, const Batch& batch, const RopeArgs& args,
+                          KvCache& cache) = 0;
+  /// out [T, N D]: causal attention of the q part of qkv over the cache, f32 softmax; query head n
+  /// uses kv head n / (N/K).
+  virtual void attention(const Tensor& qkv, const Batch& batch, const AttentionArgs& args,
+                         const KvCache& cache, const Tensor& out) = 0;
   /// Softmax router of spec text.md 3.6 in f32; fills every array of `routing`.
   virtual void route(const Tensor& h, const RouterArgs& args, Routing& routing) = 0;
-  /// Grouped linear: slot s of expert e gives y[s, :] = epilogue(x[row(s), :] experts[e]^T), row(s) by `rows`. kStore or
-  /// kSiluMul. All experts in one call; only chosen experts are read.
+  /// Grouped linear: slot s of expert e gives y[s, :] = epilogue(x[row(s), :] experts[e]^T), row(s)
+  /// by `rows`. kStore or kSiluMul. All experts in one call; only chosen experts are read.
   virtual void expert_linear(const Tensor& x, ExpertRows rows, std::span<const Linear> experts,
                              const Routing& routing, Epilogue epilogue, const Tensor& y) = 0;
-  /// x[t, :] += sum over the token's choices, in top-k order, of weights[t, j] * y[slot_of[t, j], :]; f32.
+  /// x[t, :] += sum over the token's choices, in top-k order, of weights[t, j] * y[slot_of[t, j],
+  /// :]; f32.
   virtual void expert_combine(const Tensor& y, const Routing& routing, const Tensor& x) = 0;
   /// Returns when everything issued so far has finished.
   virtual void synchronize() = 0;

@@ -1,5 +1,6 @@
-// A device that computes nothing: sizes arenas by a dry run (TextModel::arena_bytes) and measures, as `--device null`,
-// everything that is not the model. Packed weights are empty; the KV cache has no memory.
+// A device that computes nothing: sizes arenas by a dry run (TextModel::arena_bytes) and measures,
+// as `--device null`, everything that is not the model. Packed weights are empty; the KV cache has
+// no memory.
 #pragma once
 
 #include "device/device.h"
@@ -21,16 +22,21 @@ class NullDevice final : public Device {
   }
   size_t linear_bytes(int64_t, int64_t, DType, LinearKind) const override { return 0; }
   size_t kv_block_bytes(const KvCacheSpec& spec) const override {
-    return static_cast<size_t>(2 * int64_t{spec.layers} * spec.kv_heads * spec.head_dim * spec.block_tokens) *
+    return static_cast<size_t>(2 * int64_t{spec.layers} * spec.kv_heads * spec.head_dim *
+                               spec.block_tokens) *
            dtype_bytes(spec.dtype);
   }
-  KvCache make_kv_cache(const KvCacheSpec& spec, int32_t num_blocks) override { return {spec, num_blocks, {}}; }
+  KvCache make_kv_cache(const KvCacheSpec& spec, int32_t num_blocks) override {
+    return {spec, num_blocks, {}};
+  }
 
   void embed(const MatrixView&, std::span<const int32_t>, const Tensor&) override {}
-  void rms_norm(const Tensor&, std::span<const int32_t>, const float*, float, const Tensor&) override {}
+  void rms_norm(const Tensor&, std::span<const int32_t>, const float*, float,
+                const Tensor&) override {}
   void linear(const Tensor&, const Linear&, Epilogue, const Tensor&) override {}
   void rope_store(const Tensor&, const Batch&, const RopeArgs&, KvCache&) override {}
-  void attention(const Tensor&, const Batch&, const AttentionArgs&, const KvCache&, const Tensor&) override {}
+  void attention(const Tensor&, const Batch&, const AttentionArgs&, const KvCache&,
+                 const Tensor&) override {}
   void route(const Tensor&, const RouterArgs&, Routing&) override {}
   void expert_linear(const Tensor&, ExpertRows, std::span<const Linear>, const Routing&, Epilogue,
                      const Tensor&) override {}

@@ -1,4 +1,5 @@
-// A checkpoint folder as one name space: whatever the layout on disk (spec text.md 2), tensors are found by their PT names
+// A checkpoint folder as one name space: whatever the layout on disk (spec text.md 2), tensors are
+// found by their PT names
 // ("model.layers.3.self_attn.q_proj.weight") as [out, in] views into the mapped files.
 #pragma once
 
@@ -23,8 +24,8 @@ std::string_view layout_name(CheckpointLayout layout);
 
 class Checkpoint {
  public:
-  /// Opens config.json and all shards, checks every header (sizes, offsets, overlaps, duplicates, index paths) and maps
-  /// them. Throws Error naming file, tensor and cause.
+  /// Opens config.json and all shards, checks every header (sizes, offsets, overlaps, duplicates,
+  /// index paths) and maps them. Throws Error naming file, tensor and cause.
   static std::unique_ptr<Checkpoint> open(const std::filesystem::path& folder);
 
   Checkpoint(const Checkpoint&) = delete;

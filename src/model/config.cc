@@ -18,6 +18,7 @@ constexpr int64_t kMaxWidth = int64_t{1} << 18;
 constexpr int64_t kMaxVocab = int64_t{1} << 22;
 constexpr int64_t kMaxLayers = 4096;
 constexpr int64_t kMaxExperts = 4096;
+constexpr int64_t kMaxExpertsOfModel = int64_t{1} << 18;  // each has names and views in memory
 constexpr int64_t kMaxPositions = int64_t{1} << 30;
 
 bool one_of(std::string_view word, std::initializer_list<std::string_view> words) {
@@ -194,6 +195,10 @@ void read_moe(const ConfigKeys& keys, TextConfig& config) {
            "{}: a mixture-of-experts model whose moe_num_experts is missing or 0", keys.what());
     }
     return;
+  }
+  if (int64_t{config.num_layers} * config.num_experts > kMaxExpertsOfModel) {
+    fail(Code::kInvalidArgument, "{}: num_hidden_layers {} x moe_num_experts {} is above {}",
+         keys.what(), config.num_layers, config.num_experts, kMaxExpertsOfModel);
   }
   const auto needed = [&](const char* key, IntRange range) {
     const auto value = keys.first_integer(key, range);

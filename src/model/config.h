@@ -13,8 +13,9 @@
 namespace erne {
 
 struct TextConfig {
-  std::string architecture;  ///< as written, e.g. "Ernie4_5ForCausalLM"; empty when the file has none
-  std::string name;          ///< "_name_or_path": what to call the model where a name shows; may be empty
+  std::string
+      architecture;  ///< as written, e.g. "Ernie4_5ForCausalLM"; empty when the file has none
+  std::string name;  ///< "_name_or_path": what to call the model where a name shows; may be empty
   std::string model_type;
   int num_layers = 0;
   int64_t hidden_size = 0;
@@ -50,22 +51,26 @@ struct TextConfig {
   int64_t num_parameters() const;
   int64_t num_active_parameters() const;
 
-  /// Throws Error{kInvalidArgument} naming the key, its value and what is accepted; Error{kUnsupported} for scaled RoPE,
-  /// compression_ratio other than 1, vision and unknown architectures.
+  /// Throws Error{kInvalidArgument} naming the key, its value and what is accepted;
+  /// Error{kUnsupported} for scaled RoPE, compression_ratio other than 1, vision and unknown
+  /// architectures.
   static TextConfig parse(std::string_view json_text, std::string_view what);
   static TextConfig load(const std::filesystem::path& folder);
 };
 
-/// generation_config.json: defaults for sampling and the ids that end a text. Absent file or key: the empty value.
+/// generation_config.json: defaults for sampling and the ids that end a text. Absent file or key:
+/// the empty value.
 struct GenerationConfig {
-  std::optional<double> temperature, top_p, min_p, repetition_penalty, frequency_penalty, presence_penalty;
+  std::optional<double> temperature, top_p, min_p, repetition_penalty, frequency_penalty,
+      presence_penalty;
   std::optional<int> top_k;
   std::optional<bool> do_sample;
   std::vector<int32_t> eos_ids;
   std::optional<int32_t> bos_id, pad_id;
 
   static GenerationConfig parse(std::string_view json_text, std::string_view what);
-  /// Ids that generation_config.json does not give are taken from config.json, as transformers does.
+  /// Ids that generation_config.json does not give are taken from config.json, as transformers
+  /// does.
   static GenerationConfig load(const std::filesystem::path& folder);
 };
 

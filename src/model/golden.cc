@@ -1,4 +1,5 @@
-// Golden files into memory (tests/goldens/README.md): untrusted like every other file, so every shape is checked.
+// Golden files into memory (tests/goldens/README.md): untrusted like every other file, so every
+// shape is checked.
 #include <algorithm>
 #include <charconv>
 #include <cstring>
@@ -14,11 +15,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void check_ids(const std::vector<int32_t>& ids, const TextConfig& config, const std::string& where) {
+void check_ids(const std::vector<int32_t>& ids, const TextConfig& config,
+               const std::string& where) {
   if (ids.empty()) fail(Code::kCorrupt, "{} is empty", where);
   for (const int32_t id : ids) {
     if (id < 0 || id >= config.vocab_size) {
-      fail(Code::kCorrupt, "{}: id {} is outside the vocabulary of {}", where, id, config.vocab_size);
+      fail(Code::kCorrupt, "{}: id {} is outside the vocabulary of {}", where, id,
+           config.vocab_size);
     }
   }
 }
@@ -31,9 +34,11 @@ class SafetensorsGolden {
   Golden read() const {
     Golden golden;
     for (const StoredTensor& t : file_.tensors()) {
-      if (t.info.name.starts_with("ids.")) golden.sequences.push_back(sequence(t.info.name.substr(4)));
+      if (t.info.name.starts_with("ids."))
+        golden.sequences.push_back(sequence(t.info.name.substr(4)));
     }
-    if (golden.sequences.empty()) fail(Code::kCorrupt, "{}: no tensor ids.K, so nothing to compare", name_);
+    if (golden.sequences.empty())
+      fail(Code::kCorrupt, "{}: no tensor ids.K, so nothing to compare", name_);
     std::sort(golden.sequences.begin(), golden.sequences.end(),
               [](const GoldenSequence& a, const GoldenSequence& b) { return a.name < b.name; });
     return golden;
@@ -45,16 +50,20 @@ class SafetensorsGolden {
     s.name = key;
     s.ids = ids("ids." + key);
     const auto tokens = static_cast<int64_t>(s.ids.size());
-    if (file_.find("logits." + key) != nullptr) s.logits = floats("logits." + key, tokens, config_.vocab_size);
+    if (file_.find("logits." + key) != nullptr)
+      s.logits = floats("logits." + key, tokens, config_.vocab_size);
     if (file_.find("greedy." + key) != nullptr) s.greedy = ids("greedy." + key);
     const std::string prefix = "hidden." + key + ".";
     for (const StoredTensor& t : file_.tensors()) {
       if (!t.info.name.starts_with(prefix)) continue;
       const std::string number = t.info.name.substr(prefix.size());
       int layer = -1;
-      const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), layer);
-      if (error != std::errc() || end != number.data() + number.size() || layer < 0 || layer > config_.num_layers) {
-        fail(Code::kCorrupt, "{}: {} does not name a layer of 0 to {}", name_, t.info.name, config_.num_layers);
+      const auto [end, error] =
+          std::from_chars(number.data(), number.data() + number.size(), layer);
+      if (error != std::errc() || end != number.data() + number.size() || layer < 0 ||
+          layer > config_.num_layers) {
+        fail(Code::kCorrupt, "{}: {} does not name a layer of 0 to {}", name_, t.info.name,
+             config_.num_layers);
       }
       s.hidden[layer] = floats(t.info.name, tokens, config_.hidden_size);
     }
@@ -64,8 +73,8 @@ class SafetensorsGolden {
   std::vector<int32_t> ids(const std::string& name) const {
     const StoredTensor* t = file_.find(name);
     if (t->info.dtype != DType::kI64 || t->info.shape.size() != 1) {
-      fail(Code::kCorrupt, "{}: {} is {} {}, expected int64 [T]", name_, name, dtype_name(t->info.dtype),
-           t->info.shape_text());
+      fail(Code::kCorrupt, "{}: {} is {} {}, expected int64 [T]", name_, name,
+           dtype_name(t->info.dtype), t->info.shape_text());
     }
     std::vector<int32_t> result;
     for (uint64_t i = 0; i < t->bytes / 8; ++i) {
@@ -80,8 +89,8 @@ class SafetensorsGolden {
   std::vector<float> floats(const std::string& name, int64_t rows, int64_t cols) const {
     const StoredTensor* t = file_.find(name);
     if (t->info.dtype != DType::kF32 || t->info.shape != std::vector<int64_t>{rows, cols}) {
-      fail(Code::kCorrupt, "{}: {} is {} {}, expected float32 [{}, {}]", name_, name, dtype_name(t->info.dtype),
-           t->info.shape_text(), rows, cols);
+      fail(Code::kCorrupt, "{}: {} is {} {}, expected float32 [{}, {}]", name_, name,
+           dtype_name(t->info.dtype), t->info.shape_text(), rows, cols);
     }
     std::vector<float> values(t->bytes / 4);
     std::memcpy(values.data(), t->data, t->bytes);
@@ -93,14 +102,16 @@ class SafetensorsGolden {
   const TextConfig& config_;
 };
 
-std::vector<int32_t> json_ids(const Json& entry, const char* key, const TextConfig& config, const std::string& where) {
+std::vector<int32_t> json_ids(const Json& entry, const char* key, const TextConfig& config,
+                              const std::string& where) {
   const std::string place = where + "." + key;
   if (!entry.is_object() || !entry.contains(key) || !entry[key].is_array()) {
     fail(Code::kCorrupt, "{} is missing or not a list", place);
   }
   std::vector<int32_t> ids;
   for (const Json& id : entry[key]) {
-    if (!id.is_number_unsigned() || id.get<uint64_t>() > INT32_MAX) fail(Code::kCorrupt, "{}: not an id", place);
+    if (!id.is_number_unsigned() || id.get<uint64_t>() > INT32_MAX)
+      fail(Code::kCorrupt, "{}: not an id", place);
     ids.push_back(id.get<int32_t>());
   }
   check_ids(ids, config, place);
@@ -109,7 +120,8 @@ std::vector<int32_t> json_ids(const Json& entry, const char* key, const TextConf
 
 Golden read_json(const fs::path& path, const TextConfig& config) {
   const Json list = parse_json(read_file(path), path.string());
-  if (!list.is_array() || list.empty()) fail(Code::kCorrupt, "{}: expected a list of prompts", path.string());
+  if (!list.is_array() || list.empty())
+    fail(Code::kCorrupt, "{}: expected a list of prompts", path.string());
   Golden golden;
   for (size_t i = 0; i < list.size(); ++i) {
     const std::string where = fmt::format("{}: [{}]", path.string(), i);

@@ -24,7 +24,8 @@ struct Step {
 };
 
 // x += attention(norm(x)); x f32 [T, H].
-void attention(const Step& s, const AttentionWeights& w, std::span<const float> norm, int layer, const Tensor& x) {
+void attention(const Step& s, const AttentionWeights& w, std::span<const float> norm, int layer,
+               const Tensor& x) {
   const Arena::Mark mark(s.ctx.arena);
   const Tensor h = ops::rms_norm(s.ctx, x, norm, s.config.rms_norm_eps, s.dtype);
   const Tensor qkv = ops::linear(s.ctx, h, w.qkv, s.dtype);
@@ -43,8 +44,8 @@ void mlp(const Step& s, const MlpWeights& w, const Tensor& h, const Tensor& x) {
 // x += sum of the chosen experts' weighted outputs + the shared experts' output.
 void moe(const Step& s, const MoeWeights& w, const Tensor& h, const Tensor& x) {
   const Arena::Mark mark(s.ctx.arena);
-  const Routing routing =
-      ops::route(s.ctx, h, {&w.gate, w.correction_bias.data(), s.config.moe_top_k, s.config.moe_norm_min});
+  const Routing routing = ops::route(
+      s.ctx, h, {&w.gate, w.correction_bias.data(), s.config.moe_top_k, s.config.moe_norm_min});
   const Tensor act = ops::expert_gated_linear(s.ctx, h, w.gate_up, routing);
   const Tensor y = ops::expert_linear(s.ctx, act, w.down, routing);
   ops::expert_combine(s.ctx, y, routing, x);
@@ -74,8 +75,8 @@ struct TextModel::State {
 TextModel::TextModel(std::unique_ptr<State> state) : state_(std::move(state)) {}
 TextModel::~TextModel() = default;
 
-std::unique_ptr<TextModel> TextModel::load(std::shared_ptr<const Checkpoint> checkpoint, Device& device,
-                                           const LoadOptions& options) {
+std::unique_ptr<TextModel> TextModel::load(std::shared_ptr<const Checkpoint> checkpoint,
+                                           Device& device, const LoadOptions& options) {
   auto state = std::make_unique<State>();
   state->config = checkpoint->config();
   state->weights = load_text_weights(*checkpoint, device, options);
@@ -109,7 +110,8 @@ size_t TextModel::arena_bytes(int64_t num_tokens, int64_t num_logit_rows) const 
   return arena.high_water();
 }
 
-Tensor TextModel::forward(Ctx& ctx, const Batch& batch, KvCache& cache, const HiddenObserver& observer) const {
+Tensor TextModel::forward(Ctx& ctx, const Batch& batch, KvCache& cache,
+                          const HiddenObserver& observer) const {
   const TextConfig& config = state_->config;
   const TextWeights& w = state_->weights;
   const Step step{ctx, config, batch, cache, w.dtype, w.inv_freq};
@@ -122,7 +124,8 @@ Tensor TextModel::forward(Ctx& ctx, const Batch& batch, KvCache& cache, const Hi
     if (observer) observer(layer, x);
     decoder_layer(step, w.layers[static_cast<size_t>(layer)], layer, x);
   }
-  if (observer) observer(config.num_layers, ops::rms_norm(ctx, x, w.norm, config.rms_norm_eps, DType::kF32));
+  if (observer)
+    observer(config.num_layers, ops::rms_norm(ctx, x, w.norm, config.rms_norm_eps, DType::kF32));
   if (num_rows > 0) {
     const Tensor h = ops::rms_norm(ctx, x, w.norm, config.rms_norm_eps, w.dtype, batch.logit_rows);
     ops::linear_into(ctx, h, w.lm_head, logits);

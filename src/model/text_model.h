@@ -1,4 +1,5 @@
-// The ERNIE 4.5 decoder, dense and MoE, as ops calls: one description for every device and precision (spec text.md 3).
+// The ERNIE 4.5 decoder, dense and MoE, as ops calls: one description for every device and
+// precision (spec text.md 3).
 #pragma once
 
 #include <cstdint>
@@ -20,15 +21,16 @@ struct LoadOptions {
   bool show_progress = false;
 };
 
-/// Sees the f32 residual stream [T, H] entering layer `layer`; layer == num_layers means the state after model.norm.
+/// Sees the f32 residual stream [T, H] entering layer `layer`; layer == num_layers means the state
+/// after model.norm.
 using HiddenObserver = std::function<void(int layer, const Tensor& hidden)>;
 
 class TextModel {
  public:
-  /// Packs all weights; the embedding table stays in the mapped checkpoint, which the model keeps. Throws Error naming
-  /// file, tensor and cause for missing, misshapen or contradicting ones.
-  static std::unique_ptr<TextModel> load(std::shared_ptr<const Checkpoint> checkpoint, Device& device,
-                                         const LoadOptions& options);
+  /// Packs all weights; the embedding table stays in the mapped checkpoint, which the model keeps.
+  /// Throws Error naming file, tensor and cause for missing, misshapen or contradicting ones.
+  static std::unique_ptr<TextModel> load(std::shared_ptr<const Checkpoint> checkpoint,
+                                         Device& device, const LoadOptions& options);
 
   TextModel(const TextModel&) = delete;
   TextModel& operator=(const TextModel&) = delete;
@@ -43,9 +45,11 @@ class TextModel {
   /// Arena bytes that a step of num_tokens tokens and num_logit_rows rows needs, from a dry run.
   size_t arena_bytes(int64_t num_tokens, int64_t num_logit_rows) const;
 
-  /// Runs one step: writes the batch's keys and values to the cache and returns f32 logits [batch.logit_rows.size(), V] in
-  /// ctx.arena, in host-readable memory. Positions and block tables must be valid (the caller's invariant).
-  Tensor forward(Ctx& ctx, const Batch& batch, KvCache& cache, const HiddenObserver& observer = {}) const;
+  /// Runs one step: writes the batch's keys and values to the cache and returns f32 logits
+  /// [batch.logit_rows.size(), V] in ctx.arena, in host-readable memory. Positions and block tables
+  /// must be valid (the caller's invariant).
+  Tensor forward(Ctx& ctx, const Batch& batch, KvCache& cache,
+                 const HiddenObserver& observer = {}) const;
 
  private:
   struct State;

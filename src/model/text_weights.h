@@ -48,6 +48,7 @@ struct TextWeights {
 };
 
 /// Throws Error naming file, tensor and cause.
-TextWeights load_text_weights(const Checkpoint& checkpoint, Device& device, const LoadOptions& options);
+TextWeights load_text_weights(const Checkpoint& checkpoint, Device& device,
+                              const LoadOptions& options);
 
 }  // namespace erne

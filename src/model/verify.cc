@@ -9,10 +9,11 @@
 namespace erne {
 namespace {
 
-constexpr double kF32Bound = 5e-6;           // of the largest |logit| (goldens/README.md)
-constexpr double kBf16ErrorFactor = 1.2;     // of the reference's own bf16 error (spec text.md 8)
-constexpr double kBf16DefaultBound = 0.005;  // of the largest |logit|: 1.2 x 0.0176 / 4.2 measured there
-constexpr double kBf16GapBound = 0.05;       // of the largest |logit|
+constexpr double kF32Bound = 5e-6;        // of the largest |logit| (goldens/README.md)
+constexpr double kBf16ErrorFactor = 1.2;  // of the reference's own bf16 error (spec text.md 8)
+constexpr double kBf16DefaultBound =
+    0.005;                              // of the largest |logit|: 1.2 x 0.0176 / 4.2 measured there
+constexpr double kBf16GapBound = 0.05;  // of the largest |logit|
 
 double log_sum_exp(std::span<const float> row) {
   const double max = *std::max_element(row.begin(), row.end());
@@ -36,8 +37,12 @@ struct Track {
   SequenceReport report;
 
   int64_t prompt_tokens() const { return static_cast<int64_t>(golden->ids.size()); }
-  int64_t context() const { return done + static_cast<int64_t>(generated.size()) - (generated.empty() ? 0 : 1); }
-  bool finished() const { return done == prompt_tokens() && generated.size() == golden->greedy.size(); }
+  int64_t context() const {
+    return done + static_cast<int64_t>(generated.size()) - (generated.empty() ? 0 : 1);
+  }
+  bool finished() const {
+    return done == prompt_tokens() && generated.size() == golden->greedy.size();
+  }
 };
 
 void compare_row(Track& track, int64_t position, std::span<const float> row) {
@@ -64,7 +69,8 @@ void take_greedy(Track& track, std::span<const float> row) {
   const std::vector<int32_t>& want = track.golden->greedy;
   const size_t at = track.generated.size();
   if (at >= want.size()) return;
-  for (const float v : row) track.largest_seen = std::max(track.largest_seen, std::abs(static_cast<double>(v)));
+  for (const float v : row)
+    track.largest_seen = std::max(track.largest_seen, std::abs(static_cast<double>(v)));
   const int32_t token = argmax(row);
   if (!track.diverged && token == want[at]) {
     ++track.report.greedy_equal;
@@ -73,7 +79,8 @@ void take_greedy(Track& track, std::span<const float> row) {
     track.report.divergence_gap =
         static_cast<double>(row[static_cast<size_t>(token)]) - row[static_cast<size_t>(want[at])];
   }
-  track.generated.push_back(want[at]);  // follow the golden, so that every later step has the golden's context
+  track.generated.push_back(
+      want[at]);  // follow the golden, so that every later step has the golden's context
 }
 
 class Run {
@@ -83,7 +90,8 @@ class Run {
 
   void group(std::span<Track*> tracks) {
     place(tracks);
-    while (std::any_of(tracks.begin(), tracks.end(), [](const Track* t) { return !t->finished(); })) step(tracks);
+    while (std::any_of(tracks.begin(), tracks.end(), [](const Track* t) { return !t->finished(); }))
+      step(tracks);
   }
 
  private:
@@ -98,7 +106,8 @@ class Run {
       t->blocks.resize(static_cast<size_t>((tokens + block - 1) / block));
       total += static_cast<int32_t>(t->blocks.size());
       max_blocks_ = std::max(max_blocks_, static_cast<int32_t>(t->blocks.size()));
-      step_tokens += options_.chunk > 0 ? std::min(options_.chunk, t->prompt_tokens()) : t->prompt_tokens();
+      step_tokens +=
+          options_.chunk > 0 ? std::min(options_.chunk, t->prompt_tokens()) : t->prompt_tokens();
     }
     std::vector<int32_t> pool(static_cast<size_t>(total));
     std::iota(pool.begin(), pool.end(), 0);
@@ -143,8 +152,10 @@ class Run {
   void add(Track& t) {
     const auto prompt = t.prompt_tokens();
     if (t.done < prompt) {
-      const int64_t count = options_.chunk > 0 ? std::min(options_.chunk, prompt - t.done) : prompt - t.done;
-      for (int64_t i = t.done; i < t.done + count; ++i) push(t.golden->ids[static_cast<size_t>(i)], i);
+      const int64_t count =
+          options_.chunk > 0 ? std::min(options_.chunk, prompt - t.done) : prompt - t.done;
+      for (int64_t i = t.done; i < t.done + count; ++i)
+        push(t.golden->ids[static_cast<size_t>(i)], i);
       context_.push_back(static_cast<int32_t>(t.done + count));
     } else {
       push(t.generated.back(), t.context());
@@ -166,18 +177,22 @@ class Run {
     const int64_t width = hidden.dim(1);
     double error = 0;
     double largest = 0;
-    for (const float v : found->second) largest = std::max(largest, std::abs(static_cast<double>(v)));
+    for (const float v : found->second)
+      largest = std::max(largest, std::abs(static_cast<double>(v)));
     for (int64_t row = start_[s]; row < start_[s + 1]; ++row) {
       const float* ours = hidden.ptr<float>() + row * width;
       const float* golden = found->second.data() + (t.done + row - start_[s]) * width;
-      for (int64_t i = 0; i < width; ++i) error = std::max(error, std::abs(static_cast<double>(ours[i]) - golden[i]));
+      for (int64_t i = 0; i < width; ++i)
+        error = std::max(error, std::abs(static_cast<double>(ours[i]) - golden[i]));
     }
     t.report.hidden_error = std::max(t.report.hidden_error, error / largest);
   }
 
   void read(Track& t, size_t s, const Tensor& logits) {
     const auto vocab = static_cast<size_t>(logits.dim(1));
-    const auto row = [&](int64_t r) { return std::span(logits.ptr<float>() + static_cast<size_t>(r) * vocab, vocab); };
+    const auto row = [&](int64_t r) {
+      return std::span(logits.ptr<float>() + static_cast<size_t>(r) * vocab, vocab);
+    };
     const int64_t count = start_[s + 1] - start_[s];
     if (t.done < t.prompt_tokens()) {
       if (!t.golden->logits.empty()) {
@@ -214,24 +229,26 @@ SequenceReport finish(Track& t) {
 
 void judge_f32(const SequenceReport& r, std::vector<std::string>& broken) {
   if (r.has_logits && !(r.max_error <= kF32Bound * r.max_logit)) {
-    broken.push_back(fmt::format("sequence {}: largest error {:.3g} exceeds {:.0e} x {:.4g}", r.name, r.max_error,
-                                 kF32Bound, r.max_logit));
+    broken.push_back(fmt::format("sequence {}: largest error {:.3g} exceeds {:.0e} x {:.4g}",
+                                 r.name, r.max_error, kF32Bound, r.max_logit));
   }
   if (r.greedy_equal != r.greedy_tokens) {
-    broken.push_back(fmt::format("sequence {}: greedy ids differ after {} of {} tokens", r.name, r.greedy_equal,
-                                 r.greedy_tokens));
+    broken.push_back(fmt::format("sequence {}: greedy ids differ after {} of {} tokens", r.name,
+                                 r.greedy_equal, r.greedy_tokens));
   }
 }
 
-void judge_bf16(const VerifyReport& report, const Golden& golden, std::vector<std::string>& broken) {
+void judge_bf16(const VerifyReport& report, const Golden& golden,
+                std::vector<std::string>& broken) {
   double error = 0;
   double tokens = 0;
   double max_logit = 0;
   for (const SequenceReport& r : report.sequences) {
     max_logit = std::max(max_logit, r.max_logit);
     if (r.greedy_equal != r.greedy_tokens && r.divergence_gap > kBf16GapBound * r.max_logit) {
-      broken.push_back(fmt::format("sequence {}: greedy ids differ after {} tokens where the gap is {:.3g}", r.name,
-                                   r.greedy_equal, r.divergence_gap));
+      broken.push_back(
+          fmt::format("sequence {}: greedy ids differ after {} tokens where the gap is {:.3g}",
+                      r.name, r.greedy_equal, r.divergence_gap));
     }
     if (!r.has_logits) continue;
     error += r.mean_error * static_cast<double>(r.tokens);
@@ -247,9 +264,12 @@ void judge_bf16(const VerifyReport& report, const Golden& golden, std::vector<st
 
 }  // namespace
 
-VerifyReport verify(const TextModel& model, Device& device, const Golden& golden, const VerifyOptions& options) {
-  if (options.batch < 1) fail(Code::kInvalidArgument, "batch must be at least 1, got {}", options.batch);
-  if (options.chunk < 0) fail(Code::kInvalidArgument, "chunk must not be negative, got {}", options.chunk);
+VerifyReport verify(const TextModel& model, Device& device, const Golden& golden,
+                    const VerifyOptions& options) {
+  if (options.batch < 1)
+    fail(Code::kInvalidArgument, "batch must be at least 1, got {}", options.batch);
+  if (options.chunk < 0)
+    fail(Code::kInvalidArgument, "chunk must not be negative, got {}", options.chunk);
   std::vector<Track> tracks(golden.sequences.size());
   std::vector<Track*> order;
   for (size_t i = 0; i < tracks.size(); ++i) {

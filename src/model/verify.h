@@ -1,7 +1,8 @@
-// A model held against goldens of the reference implementation: the check behind `erne verify` and the model tests.
+// A model held against goldens of the reference implementation: the check behind `erne verify` and
+// the model tests.
 //
-// Golden files: tests/goldens/README.md. Prompts run in chunks and ragged batches over a paged cache whose blocks are
-// shuffled, so paging and chunking are part of what is proven.
+// Golden files: tests/goldens/README.md. Prompts run in chunks and ragged batches over a paged
+// cache whose blocks are shuffled, so paging and chunking are part of what is proven.
 #pragma once
 
 #include <cstdint>
@@ -18,19 +19,21 @@ namespace erne {
 struct GoldenSequence {
   std::string name;
   std::vector<int32_t> ids;
-  std::vector<float> logits;     ///< [T, V]; empty when the golden has ids only
-  std::vector<int32_t> greedy;   ///< greedy continuation
+  std::vector<float> logits;                 ///< [T, V]; empty when the golden has ids only
+  std::vector<int32_t> greedy;               ///< greedy continuation
   std::map<int, std::vector<float>> hidden;  ///< layer -> residual stream entering it, [T, H]
 };
 
 struct Golden {
   std::vector<GoldenSequence> sequences;
-  /// Mean |error| of the reference's own bfloat16 run over all tokens (bf16.json beside the golden), where known.
+  /// Mean |error| of the reference's own bfloat16 run over all tokens (bf16.json beside the
+  /// golden), where known.
   std::optional<double> reference_bf16_error;
 };
 
-/// Reads golden.safetensors (ids.K, logits.K, greedy.K, hidden.K.L) or a JSON list with prompt_ids and completion_ids.
-/// Throws Error for shapes that contradict the config and ids outside the vocabulary.
+/// Reads golden.safetensors (ids.K, logits.K, greedy.K, hidden.K.L) or a JSON list with prompt_ids
+/// and completion_ids. Throws Error for shapes that contradict the config and ids outside the
+/// vocabulary.
 Golden read_golden(const std::filesystem::path& file, const TextConfig& config);
 
 struct VerifyOptions {
@@ -49,8 +52,9 @@ struct SequenceReport {
   double top1 = 0;
   double hidden_error = 0;  ///< largest |error| / largest |value| over the layers given
   int64_t greedy_tokens = 0;
-  int64_t greedy_equal = 0;   ///< ids equal before the first difference
-  double divergence_gap = 0;  ///< our logit gap between our token and the golden's at the first difference
+  int64_t greedy_equal = 0;  ///< ids equal before the first difference
+  double divergence_gap =
+      0;  ///< our logit gap between our token and the golden's at the first difference
   bool has_logits = false;
 };
 
@@ -59,9 +63,11 @@ struct VerifyReport {
   std::vector<std::string> broken;  ///< bounds that do not hold, in words; empty means passed
 };
 
-/// Bounds, float32: max error <= 5e-6 of the largest |logit|, identical greedy ids. bfloat16: mean error over all tokens
-/// <= 1.2 x the reference's own (or 0.5 % of the largest |logit| where that is unknown); greedy may first differ only where
-/// the two logits are within 5 % of the largest |logit|.
-VerifyReport verify(const TextModel& model, Device& device, const Golden& golden, const VerifyOptions& options);
+/// Bounds, float32: max error <= 5e-6 of the largest |logit|, identical greedy ids. bfloat16: mean
+/// error over all tokens
+/// <= 1.2 x the reference's own (or 0.5 % of the largest |logit| where that is unknown); greedy may
+/// first differ only where the two logits are within 5 % of the largest |logit|.
+VerifyReport verify(const TextModel& model, Device& device, const Golden& golden,
+                    const VerifyOptions& options);
 
 }  // namespace erne

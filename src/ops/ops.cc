@@ -6,17 +6,20 @@
 namespace erne::ops {
 namespace {
 
-void check_linear(const Tensor& x, const Linear& w, int64_t y_rows, int64_t y_cols, int64_t want_cols) {
-  ERNE_CHECK(x.shape.rank() == 2 && x.dim(1) == w.k && x.dtype == w.dtype, "x {} {}, weight [{}, {}] {}",
-             x.shape.str(), dtype_name(x.dtype), w.n, w.k, dtype_name(w.dtype));
-  ERNE_CHECK(y_rows == x.dim(0) && y_cols == want_cols, "y [{}, {}] for x {}", y_rows, y_cols, x.shape.str());
+void check_linear(const Tensor& x, const Linear& w, int64_t y_rows, int64_t y_cols,
+                  int64_t want_cols) {
+  ERNE_CHECK(x.shape.rank() == 2 && x.dim(1) == w.k && x.dtype == w.dtype,
+             "x {} {}, weight [{}, {}] {}", x.shape.str(), dtype_name(x.dtype), w.n, w.k,
+             dtype_name(w.dtype));
+  ERNE_CHECK(y_rows == x.dim(0) && y_cols == want_cols, "y [{}, {}] for x {}", y_rows, y_cols,
+             x.shape.str());
 }
 
 void check_qkv(const Tensor& qkv, const Batch& batch, int num_heads, const KvCacheSpec& spec) {
   const int64_t width = int64_t{num_heads + 2 * spec.kv_heads} * spec.head_dim;
   ERNE_CHECK(qkv.shape == Shape({batch.num_tokens(), width}) && qkv.dtype == spec.dtype,
-             "qkv {} {} for {} heads, {} kv heads of {}", qkv.shape.str(), dtype_name(qkv.dtype), num_heads,
-             spec.kv_heads, spec.head_dim);
+             "qkv {} {} for {} heads, {} kv heads of {}", qkv.shape.str(), dtype_name(qkv.dtype),
+             num_heads, spec.kv_heads, spec.head_dim);
   ERNE_CHECK(num_heads % spec.kv_heads == 0, "{} heads, {} kv heads", num_heads, spec.kv_heads);
 }
 
@@ -40,8 +43,8 @@ Tensor embed(Ctx& ctx, const MatrixView& table, std::span<const int32_t> ids) {
 
 Tensor rms_norm(Ctx& ctx, const Tensor& x, std::span<const float> w, float eps, DType dtype,
                 std::span<const int32_t> rows) {
-  ERNE_CHECK(x.dtype == DType::kF32 && static_cast<int64_t>(w.size()) == x.dim(1), "x {}, w [{}]", x.shape.str(),
-             w.size());
+  ERNE_CHECK(x.dtype == DType::kF32 && static_cast<int64_t>(w.size()) == x.dim(1), "x {}, w [{}]",
+             x.shape.str(), w.size());
   const int64_t count = rows.empty() ? x.dim(0) : static_cast<int64_t>(rows.size());
   const Tensor y = ctx.arena.take(dtype, {count, x.dim(1)});
   ctx.device.rms_norm(x, rows, w.data(), eps, y);
@@ -74,15 +77,17 @@ Tensor gated_linear(Ctx& ctx, const Tensor& x, const Linear& w) {
   return y;
 }
 
-void rope_store(Ctx& ctx, const Tensor& qkv, const Batch& batch, const RopeArgs& args, KvCache& cache) {
+void rope_store(Ctx& ctx, const Tensor& qkv, const Batch& batch, const RopeArgs& args,
+                KvCache& cache) {
   check_qkv(qkv, batch, args.num_heads, cache.spec);
   ctx.device.rope_store(qkv, batch, args, cache);
 }
 
-Tensor attention(Ctx& ctx, const Tensor& qkv, const Batch& batch, const AttentionArgs& args, const KvCache& cache) {
+Tensor attention(Ctx& ctx, const Tensor& qkv, const Batch& batch, const AttentionArgs& args,
+                 const KvCache& cache) {
   check_qkv(qkv, batch, args.num_heads, cache.spec);
-  const Tensor out =
-      ctx.arena.take(qkv.dtype, {batch.num_tokens(), int64_t{args.num_heads} * cache.spec.head_dim});
+  const Tensor out = ctx.arena.take(
+      qkv.dtype, {batch.num_tokens(), int64_t{args.num_heads} * cache.spec.head_dim});
   ctx.device.attention(qkv, batch, args, cache, out);
   return out;
 }
@@ -104,15 +109,18 @@ Routing route(Ctx& ctx, const Tensor& h, const RouterArgs& args) {
   return r;
 }
 
-Tensor expert_gated_linear(Ctx& ctx, const Tensor& h, std::span<const Linear> experts, const Routing& routing) {
+Tensor expert_gated_linear(Ctx& ctx, const Tensor& h, std::span<const Linear> experts,
+                           const Routing& routing) {
   check_experts(experts, routing, LinearKind::kGateUp);
-  ERNE_CHECK(h.dim(0) == routing.num_tokens && h.dim(1) == experts[0].k && h.dtype == experts[0].dtype);
+  ERNE_CHECK(h.dim(0) == routing.num_tokens && h.dim(1) == experts[0].k &&
+             h.dtype == experts[0].dtype);
   const Tensor y = ctx.arena.take(h.dtype, {routing.num_tokens * routing.top_k, experts[0].n / 2});
   ctx.device.expert_linear(h, ExpertRows::kByToken, experts, routing, Epilogue::kSiluMul, y);
   return y;
 }
 
-Tensor expert_linear(Ctx& ctx, const Tensor& x, std::span<const Linear> experts, const Routing& routing) {
+Tensor expert_linear(Ctx& ctx, const Tensor& x, std::span<const Linear> experts,
+                     const Routing& routing) {
   check_experts(experts, routing, LinearKind::kPlain);
   ERNE_CHECK(x.dim(0) == routing.num_tokens * routing.top_k && x.dim(1) == experts[0].k);
   const Tensor y = ctx.arena.take(DType::kF32, {x.dim(0), experts[0].n});
@@ -121,8 +129,10 @@ Tensor expert_linear(Ctx& ctx, const Tensor& x, std::span<const Linear> experts,
 }
 
 void expert_combine(Ctx& ctx, const Tensor& y, const Routing& routing, const Tensor& residual) {
-  ERNE_CHECK(y.dim(0) == routing.num_tokens * routing.top_k && residual.dim(0) == routing.num_tokens);
-  ERNE_CHECK(y.dim(1) == residual.dim(1) && residual.dtype == DType::kF32 && y.dtype == DType::kF32);
+  ERNE_CHECK(y.dim(0) == routing.num_tokens * routing.top_k &&
+             residual.dim(0) == routing.num_tokens);
+  ERNE_CHECK(y.dim(1) == residual.dim(1) && residual.dtype == DType::kF32 &&
+             y.dtype == DType::kF32);
   ctx.device.expert_combine(y, routing, residual);
 }
 

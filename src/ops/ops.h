@@ -1,9 +1,10 @@
-// The operations that a model may call: each checks shapes, takes its result from the step's arena and hands the work to
-// the device. Model code calls nothing below this file.
+// The operations that a model may call: each checks shapes, takes its result from the step's arena
+// and hands the work to the device. Model code calls nothing below this file.
 //
-// T tokens of the step, H hidden, N query heads, K kv heads, D head_dim, E experts, I intermediate, V vocabulary. The
-// residual stream x is always f32; everything else has the compute dtype (f32 or bf16). Results live until the arena is
-// reset or the Mark around them ends. A wrong shape is a bug of the model's code: it aborts (ERNE_CHECK).
+// T tokens of the step, H hidden, N query heads, K kv heads, D head_dim, E experts, I intermediate,
+// V vocabulary. The residual stream x is always f32; everything else has the compute dtype (f32 or
+// bf16). Results live until the arena is reset or the Mark around them ends. A wrong shape is a bug
+// of the model's code: it aborts (ERNE_CHECK).
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,8 @@ namespace erne::ops {
 /// x[t, :] = table[ids[t], :].  -> f32 [T, H]
 Tensor embed(Ctx& ctx, const MatrixView& table, std::span<const int32_t> ids);
 
-/// y[r, :] = x[rows[r], :] / sqrt(mean(x^2) + eps) * w; no rows means all of x.  x f32 [T, H] -> dtype [rows or T, H]
+/// y[r, :] = x[rows[r], :] / sqrt(mean(x^2) + eps) * w; no rows means all of x.  x f32 [T, H] ->
+/// dtype [rows or T, H]
 Tensor rms_norm(Ctx& ctx, const Tensor& x, std::span<const float> w, float eps, DType dtype,
                 std::span<const int32_t> rows = {});
 
@@ -34,19 +36,24 @@ void linear_add(Ctx& ctx, const Tensor& x, const Linear& w, const Tensor& residu
 Tensor gated_linear(Ctx& ctx, const Tensor& x, const Linear& w);
 
 /// Rotates q (in place) and k of qkv [T, (N + 2K) D] by position and stores k and v in the cache.
-void rope_store(Ctx& ctx, const Tensor& qkv, const Batch& batch, const RopeArgs& args, KvCache& cache);
+void rope_store(Ctx& ctx, const Tensor& qkv, const Batch& batch, const RopeArgs& args,
+                KvCache& cache);
 
 /// Causal attention of the rotated q over the cache.  qkv as above -> [T, N D]
-Tensor attention(Ctx& ctx, const Tensor& qkv, const Batch& batch, const AttentionArgs& args, const KvCache& cache);
+Tensor attention(Ctx& ctx, const Tensor& qkv, const Batch& batch, const AttentionArgs& args,
+                 const KvCache& cache);
 
 /// Softmax router (spec text.md 3.6).  h [T, H]
 Routing route(Ctx& ctx, const Tensor& h, const RouterArgs& args);
 
-/// Every chosen (token, expert) pair through that expert's gated_linear.  h [T, H] -> [T * top_k, I], grouped by expert
-Tensor expert_gated_linear(Ctx& ctx, const Tensor& h, std::span<const Linear> experts, const Routing& routing);
+/// Every chosen (token, expert) pair through that expert's gated_linear.  h [T, H] -> [T * top_k,
+/// I], grouped by expert
+Tensor expert_gated_linear(Ctx& ctx, const Tensor& h, std::span<const Linear> experts,
+                           const Routing& routing);
 
 /// Every grouped row through its expert's linear.  x [T * top_k, I] -> f32 [T * top_k, H]
-Tensor expert_linear(Ctx& ctx, const Tensor& x, std::span<const Linear> experts, const Routing& routing);
+Tensor expert_linear(Ctx& ctx, const Tensor& x, std::span<const Linear> experts,
+                     const Routing& routing);
 
 /// residual[t, :] += sum over choices of weight * y.  y as expert_linear gives it
 void expert_combine(Ctx& ctx, const Tensor& y, const Routing& routing, const Tensor& residual);

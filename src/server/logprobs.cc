@@ -70,7 +70,8 @@ OrderedJson CompletionLogprobs::add(std::span<const TokenLogprob> logprobs, bool
     const bool null = first_is_null && i == 0;
     tokens.push_back(token_text(token.id, *tokenizer_));
     offsets.push_back(offset_);
-    if (!skip_special_ || token.id >= tokenizer_->vocab_size() || !tokenizer_->is_special(token.id)) {
+    if (!skip_special_ || token.id >= tokenizer_->vocab_size() ||
+        !tokenizer_->is_special(token.id)) {
       offset_ += characters_begun(bytes_of(token.id, *tokenizer_));
     }
     values.push_back(null ? OrderedJson() : OrderedJson(finite(token.logprob)));

@@ -1,4 +1,5 @@
-// Arena: the memory of one step's activations. One allocation, bumped and reset; no malloc inside a step.
+// Arena: the memory of one step's activations. One allocation, bumped and reset; no malloc inside a
+// step.
 #pragma once
 
 #include <cstddef>
@@ -17,8 +18,8 @@ class Arena {
   /// Hands out tensors without memory and only counts: for the dry run that sizes a real arena.
   static Arena counting();
 
-  /// Uninitialised, aligned to 64 bytes, valid until reset() or until a Mark taken before it is dropped. Aborts (a broken
-  /// invariant: the arena is sized from the largest step) when full.
+  /// Uninitialised, aligned to 64 bytes, valid until reset() or until a Mark taken before it is
+  /// dropped. Aborts (a broken invariant: the arena is sized from the largest step) when full.
   Tensor take(DType dtype, const Shape& shape);
   void reset() { used_ = 0; }
   size_t used() const { return used_; }

@@ -1,4 +1,5 @@
-// Who owns memory: Buffer. Host memory here; a device backend hands out Buffers with its own deleter.
+// Who owns memory: Buffer. Host memory here; a device backend hands out Buffers with its own
+// deleter.
 #pragma once
 
 #include <cstddef>
@@ -29,8 +30,8 @@ class Buffer {
     if (data_ != nullptr && deleter_ != nullptr) deleter_(data_, size_);
   }
 
-  /// Zeroed host memory aligned to 64 bytes, with 64 readable bytes after the end; large ones are page-aligned and ask for
-  /// huge pages. Throws Error{kOutOfMemory} with the size.
+  /// Zeroed host memory aligned to 64 bytes, with 64 readable bytes after the end; large ones are
+  /// page-aligned and ask for huge pages. Throws Error{kOutOfMemory} with the size.
   static Buffer host(size_t size);
 
   void* data() { return data_; }

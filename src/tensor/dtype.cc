@@ -87,8 +87,10 @@ f16 to_f16(float x) {
     half = 0x7E00U;
   } else if (magnitude >= 0x477FF000U) {  // rounds to 65520 or more
     half = 0x7C00U;
-  } else if (magnitude < 0x38800000U) {  // below 2^-14: subnormal, let the FPU round to a multiple of 2^-24
-    half = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5F) - std::bit_cast<uint32_t>(0.5F);
+  } else if (magnitude <
+             0x38800000U) {  // below 2^-14: subnormal, let the FPU round to a multiple of 2^-24
+    half = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5F) -
+           std::bit_cast<uint32_t>(0.5F);
   } else {
     half = (magnitude - 0x38000000U + 0xFFFU + (magnitude >> 13 & 1U)) >> 13;
   }

@@ -1,4 +1,5 @@
-// Element types and the conversions between them. bfloat16 and float16 are plain 16-bit structs: g++ 12 has no <stdfloat>.
+// Element types and the conversions between them. bfloat16 and float16 are plain 16-bit structs:
+// g++ 12 has no <stdfloat>.
 #pragma once
 
 #include <bit>
@@ -8,7 +9,21 @@
 
 namespace erne {
 
-enum class DType : uint8_t { kF32, kF16, kBF16, kF64, kI64, kI32, kI16, kI8, kU8, kU16, kU32, kU64, kBool };
+enum class DType : uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kF64,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU8,
+  kU16,
+  kU32,
+  kU64,
+  kBool
+};
 
 /// Bytes of one element.
 size_t dtype_bytes(DType dtype);
@@ -33,7 +48,8 @@ constexpr float to_f32(f16 x) {
     const float magnitude = static_cast<float>(mantissa) * 0x1.0p-24F;
     return sign != 0 ? -magnitude : magnitude;
   }
-  const uint32_t bits = exponent == 31 ? 0x7F800000U | mantissa << 13 : (exponent + 112) << 23 | mantissa << 13;
+  const uint32_t bits =
+      exponent == 31 ? 0x7F800000U | mantissa << 13 : (exponent + 112) << 23 | mantissa << 13;
   return std::bit_cast<float>(sign | bits);
 }
 
@@ -47,8 +63,8 @@ constexpr bf16 to_bf16(float x) {
 /// Round to nearest, ties to even; overflow to infinity; NaN stays NaN.
 f16 to_f16(float x);
 
-/// n elements of src (kF32, kF16, kBF16, kF64, or kU16 = bfloat16 bits, as Paddle stores them) to float. src may be
-/// unaligned. Throws Error{kUnsupported} for other types.
+/// n elements of src (kF32, kF16, kBF16, kF64, or kU16 = bfloat16 bits, as Paddle stores them) to
+/// float. src may be unaligned. Throws Error{kUnsupported} for other types.
 void convert_to_f32(const void* src, DType dtype, float* dst, size_t n);
 /// The reverse, for kF32, kF16, kBF16.
 void convert_from_f32(const float* src, DType dtype, void* dst, size_t n);

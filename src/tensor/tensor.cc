@@ -7,7 +7,8 @@
 
 namespace erne {
 
-Shape::Shape(std::initializer_list<int64_t> dims) : Shape(std::span<const int64_t>(dims.begin(), dims.size())) {}
+Shape::Shape(std::initializer_list<int64_t> dims)
+    : Shape(std::span<const int64_t>(dims.begin(), dims.size())) {}
 
 Shape::Shape(std::span<const int64_t> dims) : rank_(static_cast<int>(dims.size())) {
   ERNE_CHECK(dims.size() <= kMaxRank, "rank {}", dims.size());
@@ -27,7 +28,8 @@ std::string Shape::str() const {
 }
 
 bool operator==(const Shape& a, const Shape& b) {
-  return a.rank_ == b.rank_ && std::equal(a.dims_.begin(), a.dims_.begin() + a.rank_, b.dims_.begin());
+  return a.rank_ == b.rank_ &&
+         std::equal(a.dims_.begin(), a.dims_.begin() + a.rank_, b.dims_.begin());
 }
 
 void read_row_f32(const MatrixView& m, int64_t row, float* dst) {
@@ -38,7 +40,8 @@ void read_row_f32(const MatrixView& m, int64_t row, float* dst) {
     convert_to_f32(start, m.dtype, dst, static_cast<size_t>(m.cols));
     return;
   }
-  for (int64_t c = 0; c < m.cols; ++c) convert_to_f32(start + c * m.col_stride * element, m.dtype, dst + c, 1);
+  for (int64_t c = 0; c < m.cols; ++c)
+    convert_to_f32(start + c * m.col_stride * element, m.dtype, dst + c, 1);
 }
 
 }  // namespace erne

@@ -1,4 +1,5 @@
-// Tensor: a view. Row-major, last dimension dense, at most four dimensions; owns nothing (see buffer.h).
+// Tensor: a view. Row-major, last dimension dense, at most four dimensions; owns nothing (see
+// buffer.h).
 #pragma once
 
 #include <array>
@@ -48,7 +49,8 @@ struct Tensor {
   }
 };
 
-/// A read-only matrix in a mapped checkpoint: strides in elements, so that a transposed layout needs no copy.
+/// A read-only matrix in a mapped checkpoint: strides in elements, so that a transposed layout
+/// needs no copy.
 struct MatrixView {
   const void* data = nullptr;  ///< may be unaligned
   DType dtype = DType::kF32;   ///< floating, or kU16 holding bfloat16 bits

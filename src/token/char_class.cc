@@ -28,7 +28,8 @@ CharClasses::CharClasses() : table_(kTableEnd, kOther) {
   }
   mark(text, "\\p{L}+", kLetter);
   mark(text, "\\p{N}+", kNumber);
-  // A word character as the regex crate has it (Unicode TS 18, annex C); PCRE2's \w lacks marks and has all of \p{N}.
+  // A word character as the regex crate has it (Unicode TS 18, annex C); PCRE2's \w lacks marks and
+  // has all of \p{N}.
   mark(text, "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]+", kWord);
   for (uint32_t c = 0; c < 0x3001; ++c) {
     if (white_space(c)) table_[c] |= kSpace;

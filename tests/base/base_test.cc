@@ -31,7 +31,8 @@ TEST(Json, NamesOffsetAndRefusesDepth) {
     FAIL();
   } catch (const Error& e) {
     EXPECT_EQ(e.code(), Code::kInvalidArgument);
-    EXPECT_NE(std::string(e.what()).find("request body: invalid JSON at byte 6"), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find("request body: invalid JSON at byte 6"), std::string::npos)
+        << e.what();
   }
   const std::string deep(1'000'000, '[');
   EXPECT_THROW(parse_json(deep, "x"), Error);
@@ -70,7 +71,8 @@ TEST(Hash, KnownDigests) {
 
 // Known answers of Random123 for philox4x32-10.
 TEST(Rng, PhiloxKnownAnswers) {
-  EXPECT_EQ(philox(0, 0, 0), (std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(philox(0, 0, 0),
+            (std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   EXPECT_EQ(philox(~0ULL, ~0ULL, ~0ULL),
             (std::array<uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
 }

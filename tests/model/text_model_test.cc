@@ -1,5 +1,5 @@
-// The decoder against the reference implementation's goldens: every case, chunk size, batch, thread count and instruction
-// set; and batch invariance, bit for bit.
+// The decoder against the reference implementation's goldens: every case, chunk size, batch, thread
+// count and instruction set; and batch invariance, bit for bit.
 #include "model/text_model.h"
 
 #include <gtest/gtest.h>
@@ -77,8 +77,10 @@ INSTANTIATE_TEST_SUITE_P(Text, GoldenCase, testing::ValuesIn(kCaseNames), [](con
   return name;
 });
 
-// Logits of every position of `ids`, fed in pieces of `chunk`, next to `crowd` other sequences in the same steps.
-std::vector<float> run_pieces(const Loaded& m, const std::vector<int32_t>& ids, int64_t chunk, int crowd) {
+// Logits of every position of `ids`, fed in pieces of `chunk`, next to `crowd` other sequences in
+// the same steps.
+std::vector<float> run_pieces(const Loaded& m, const std::vector<int32_t>& ids, int64_t chunk,
+                              int crowd) {
   const auto length = static_cast<int32_t>(ids.size());
   const int32_t blocks = (length + 15) / 16;
   KvCache cache = m.device->make_kv_cache(m.model->kv_spec(16), blocks * (crowd + 1));
@@ -101,7 +103,8 @@ std::vector<float> run_pieces(const Loaded& m, const std::vector<int32_t>& ids, 
     for (int32_t r = start[static_cast<size_t>(crowd)]; r < start.back(); ++r) rows.push_back(r);
     arena.reset();
     Ctx ctx{*m.device, arena};
-    const Tensor out = m.model->forward(ctx, {tokens, positions, start, context, table, blocks, rows}, cache);
+    const Tensor out =
+        m.model->forward(ctx, {tokens, positions, start, context, table, blocks, rows}, cache);
     logits.insert(logits.end(), out.ptr<float>(), out.ptr<float>() + out.elements());
   }
   return logits;

@@ -183,11 +183,13 @@ TEST_F(Wire, TextRoutes) {
   EXPECT_EQ(post("/detokenize", R"({"tokens":[97,256]})").body, R"({"text":"a"})");
   EXPECT_EQ(post("/detokenize", R"({"tokens":[[97],[98]]})").body, R"({"text":["a","b"]})");
   EXPECT_EQ(post("/detokenize", R"({"tokens":[257]})").status, 400);
-  EXPECT_EQ(post("/apply-template",
-                 R"({"messages":[{"role":"developer","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],)"
-                 R"("chat_template_kwargs":{"mood":"calm"}})")
-                .body,
-            R"x({"prompt":"system: a\nb\nassistant: (calm)"})x");
+  EXPECT_EQ(
+      post(
+          "/apply-template",
+          R"({"messages":[{"role":"developer","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}],)"
+          R"("chat_template_kwargs":{"mood":"calm"}})")
+          .body,
+      R"x({"prompt":"system: a\nb\nassistant: (calm)"})x");
 }
 
 TEST_F(Wire, ModelDefaultsApplyUnlessTheRequestSays) {
