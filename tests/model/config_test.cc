@@ -193,6 +193,8 @@ TEST(Config, RefusesWrongValues) {
       {R"({"quantization_config": {"dense_quant_type": "wint4", "is_permuted": true}})",
        "method \"wint4\"", kUnsupported},
       {R"({"moe_num_experts": 8})", "moe_k is missing (moe_num_experts is 8)"},
+      {R"({"num_hidden_layers": 4096, "moe_num_experts": 4096})",
+       "num_hidden_layers 4096 x moe_num_experts 4096 is above"},
       {R"({"moe_num_experts": 8, "moe_k": 9, "moe_intermediate_size": 4})",
        "moe_k is 9; an integer from 1 to 8"},
       {R"({"moe_num_experts": 8, "moe_k": 2})", "moe_intermediate_size is missing"},
