@@ -105,7 +105,7 @@ std::string Download::api(const std::string& url, std::string* link) {
     }
     if (!answer.is_transient()) {
       if (answer.failure.empty()) explain(answer);
-      fail(Code::kIo, "{} answers {}. {}", url, answer.reason(), request_.looked_in);
+      fail(Code::kIo, "cannot fetch {}: {}. {}", url, answer.reason(), request_.looked_in);
     }
     if (!backoff.next(answer)) {
       fail(Code::kIo,

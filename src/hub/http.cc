@@ -83,7 +83,7 @@ std::string url_escape(std::string_view text, Slash slash) {
 
 bool HttpAnswer::is_transient() const {
   if (!failure.empty()) return !failure_is_final;
-  return status == 408 || status == 429 || status >= 500;
+  return status == 408 || status == 429 || status >= 500 || (status == 403 && redirected);
 }
 
 std::string HttpAnswer::reason() const {
@@ -179,6 +179,8 @@ struct HttpClient::State {
     // Not CURLOPT_RESUME_FROM: it refuses a server that answers with the whole file, which the sink
     // can use.
     if (start > 0) set(CURLOPT_RANGE, fmt::format("{}-", start).c_str());
+    if (endpoint.is_local_http())
+      set(CURLOPT_PROXY, "");  // a proxy cannot reach this machine's ports
     if (const auto bundle = environment_variable("SSL_CERT_FILE"))
       set(CURLOPT_CAINFO, bundle->c_str());
   }
@@ -227,6 +229,7 @@ HttpAnswer HttpClient::get(const std::string& url, uint64_t start, const HttpSin
   std::string target = url;
   for (int hop = 0; hop <= kMaxRedirects; ++hop) {
     const CURLcode code = s.perform(target, start);
+    s.answer.redirected = !parse_url(target, "URL").same_origin(s.endpoint);
     if (s.thrown) std::rethrow_exception(s.thrown);
     if (s.refused) s.answer.failure = "the answer is not what was asked for";
     if (code != CURLE_OK && !s.refused) {

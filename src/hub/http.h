@@ -39,9 +39,11 @@ struct HttpAnswer {
   std::string content_range;
   std::string link;  ///< the Link header (next page)
   int retry_after_s = 0;
+  bool redirected = false;  ///< answered by another origin than the endpoint
 
   bool ok() const { return failure.empty() && (status == 200 || status == 206); }
-  /// Worth another attempt: a broken transfer, 408, 429, 5xx.
+  /// Worth another attempt: a broken transfer, 408, 429, 5xx, and 403 of a storage whose signed
+  /// address has run out.
   bool is_transient() const;
   /// "503", or what broke, for messages.
   std::string reason() const;

@@ -249,6 +249,8 @@ void HubServer::send_content(int fd, const Request& request, const File& file, c
     switch (*fault) {
       case Fault::kBusy:
         return send_answer(fd, 503, "", "busy");
+      case Fault::kExpired:
+        return send_answer(fd, 403, "", "");
       case Fault::kNoSuchRange:
         return send_answer(fd, 416, "", "");
       case Fault::kPlainHttpElsewhere:

@@ -24,6 +24,7 @@ enum class Fault {
   kStall,               ///< half, then silence
   kPlainHttpElsewhere,  ///< redirects to http on another machine
   kRedirectLoop,
+  kExpired,  ///< 403, as a storage answers whose signed address has run out
 };
 
 struct SeenRequest {

@@ -165,6 +165,12 @@ TEST_F(HubTest, SurvivesAStall) {
   expect_whole();
 }
 
+TEST_F(HubTest, AsksAgainWhenAStorageAddressHasRunOut) {
+  add_single();
+  server_.misbehave("model.safetensors", {Fault::kDropHalf, Fault::kExpired});
+  expect_whole();
+}
+
 TEST_F(HubTest, RefetchesWrongBytes) {
   add_single();
   server_.misbehave("model.safetensors",
