@@ -143,6 +143,8 @@ void add_memory_flags(CLI::App& app, EngineFlags& f) {
 
 }  // namespace
 
+void check_engine_flags(const EngineFlags& flags) { check(flags); }
+
 std::optional<DType> parse_compute_dtype(const std::string& word) {
   if (word == "auto") return std::nullopt;
   if (word == "bfloat16" || word == "bf16") return DType::kBF16;

@@ -42,6 +42,9 @@ struct EngineFlags {
 /// parse. A flag given twice takes its last value.
 void add_engine_flags(CLI::App& app, EngineFlags& flags);
 
+/// Throws Error{kInvalidArgument} naming the flag whose value cannot be right; looks at no file.
+void check_engine_flags(const EngineFlags& flags);
+
 /// Checks the values and finds the model on disk (a hub id may be downloaded). Throws
 /// Error{kInvalidArgument} naming the flag; Error{kNotFound} where the model is not found. Absent
 /// seed: a fresh one.

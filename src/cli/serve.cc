@@ -153,6 +153,7 @@ void serve(const CLI::App& app, const ServeFlags& flags) {
   };
   log::set_level(log::parse_level(flags.log_level));
   const server::ServerOptions server_options = to_server_options(app, flags);
+  check_engine_flags(flags.engine);
   StopSignals signals;
   log::info("arguments: {}", server_options.launch_arguments);
   warn_if_open(server_options);

@@ -152,7 +152,9 @@ void check(const ServeFlags& f) {
 /// A value as /get_server_info shows it: numbers and booleans as such.
 OrderedJson shown_value(const CLI::Option& option) {
   const bool is_switch = option.get_items_expected_max() == 0;
-  if (is_switch) return option.count() > 0;
+  // A switch with an opposite ("--enable-x,!--disable-x") that nobody typed is on.
+  if (is_switch && option.count() == 0) return !option.get_fnames().empty();
+  if (is_switch) return option.as<bool>();
   const auto scalar = [](const std::string& text) -> OrderedJson {
     OrderedJson value = OrderedJson::parse(text, nullptr, false);
     return value.is_number() ? value : OrderedJson(text);
