@@ -65,6 +65,12 @@ void add_convert(CLI::App& app) {
       ->transform(CLI::AsSizeValue(true))
       ->option_text("SIZE");
   verb->add_option("--name", options->name, "the model's name, shown wherever a name shows");
+  verb->add_option("--temperature", options->temperature,
+                   "the model's default temperature, written to generation_config.json")
+      ->check(CLI::Range(0.0, 100.0));
+  verb->add_option("--top-p", options->top_p,
+                   "the model's default top_p, written to generation_config.json")
+      ->check(CLI::Range(1e-6, 1.0));
   verb->add_flag("--force", options->force, "replace a model folder that exists");
   verb->callback([options, layout, dtype] {
     options->layout = parse_layout(*layout);

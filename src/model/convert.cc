@@ -267,6 +267,12 @@ void adapt_config(OrderedJson& json, const TextConfig& config, const ConvertOpti
   }
 }
 
+void add_sampling(OrderedJson& generation, const ConvertOptions& options) {
+  if (options.temperature || options.top_p) generation["do_sample"] = true;
+  if (options.temperature) generation["temperature"] = *options.temperature;
+  if (options.top_p) generation["top_p"] = *options.top_p;
+}
+
 ConvertResult convert_folder(const ConvertOptions& options) {
   const auto checkpoint = Checkpoint::open(options.input);
   std::error_code error;
@@ -287,6 +293,13 @@ ConvertResult convert_folder(const ConvertOptions& options) {
   for (const char* name : kCarried) {
     const fs::path from = options.input / name;
     if (fs::is_regular_file(from, error)) write_file(staging.path() / name, read_file(from));
+  }
+  if (options.temperature || options.top_p) {
+    const fs::path path = staging.path() / "generation_config.json";
+    OrderedJson generation = fs::exists(path) ? parse_ordered_json(read_file(path), path.string())
+                                              : OrderedJson::object();
+    add_sampling(generation, options);
+    write_json(path, generation);
   }
   const auto source = checkpoint_source(*checkpoint);
   const auto output =
@@ -312,7 +325,9 @@ ConvertResult convert_gguf(const ConvertOptions& options) {
   }
   StagingFolder staging(options.output, options.force);
   write_json(staging.path() / "config.json", json);
-  write_json(staging.path() / "generation_config.json", gguf_generation_config(file));
+  OrderedJson generation = gguf_generation_config(file);
+  add_sampling(generation, options);
+  write_json(staging.path() / "generation_config.json", generation);
   write_json(staging.path() / "tokenizer_config.json", tokenizer.config);
   write_json(staging.path() / "tokenizer.json", tokenizer.tokenizer);
   const auto output = plan_output(config, 0, *source, options, dtype);

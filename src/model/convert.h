@@ -21,6 +21,9 @@ struct ConvertOptions {
   std::optional<DType> dtype = {};
   uint64_t max_shard_bytes = 5'000'000'000;
   std::string name = {};  ///< shown as the model's name; empty keeps the input's
+  /// Written to generation_config.json as the model's sampling defaults; GGUF files carry none.
+  std::optional<double> temperature = {};
+  std::optional<double> top_p = {};
   bool force = false;
   bool show_progress = false;
 };

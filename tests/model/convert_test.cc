@@ -77,6 +77,18 @@ TEST(Convert, RoundTripsKeepEveryBit) {
   }
 }
 
+TEST(Convert, WritesSamplingDefaultsBesideWhatWasThere) {
+  TemporaryFolder folder;
+  const fs::path input = kGoldens / "text/dense-tied";
+  convert({.input = input, .output = folder / "out", .temperature = 0.25, .top_p = 0.5});
+  const auto before = Checkpoint::open(input);
+  const auto after = Checkpoint::open(folder / "out");
+  EXPECT_EQ(after->generation_config().temperature, 0.25);
+  EXPECT_EQ(after->generation_config().top_p, 0.5);
+  EXPECT_EQ(after->generation_config().do_sample, true);
+  EXPECT_EQ(after->generation_config().eos_ids, before->generation_config().eos_ids);
+}
+
 // What each layout looks like on disk (spec text.md 2.4), so that reader and writer cannot be wrong
 // together.
 TEST(Convert, LayoutsLookAsSpecified) {
