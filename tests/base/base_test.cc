@@ -1,7 +1,10 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <filesystem>
+#include <functional>
+#include <string>
 #include <vector>
 
 #include "base/error.h"
@@ -37,6 +40,62 @@ TEST(Json, NamesOffsetAndRefusesDepth) {
   const std::string deep(1'000'000, '[');
   EXPECT_THROW(parse_json(deep, "x"), Error);
   EXPECT_THROW(parse_json("\"\xff\"", "x"), Error);
+}
+
+std::string error_of(const std::function<void()>& parse) {
+  try {
+    parse();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), Code::kInvalidArgument);
+    return e.what();
+  }
+  return "no error";
+}
+
+// {"x":[{},{},...]}
+std::string many_objects(int count) {
+  std::string text = "{\"x\":[{}";
+  for (int i = 1; i < count; ++i) text += ",{}";
+  return text + "]}";
+}
+
+// {"k0":0,"k1":0,...}
+std::string many_keys(int count) {
+  std::string text = "{\"k0\":0";
+  for (int i = 1; i < count; ++i) text += ",\"k" + std::to_string(i) + "\":0";
+  return text + "}";
+}
+
+// Quadratic reading would take hours here.
+TEST(Json, HostileSizesCostLinearTime) {
+  const std::string objects = many_objects(1'000'000);
+  EXPECT_EQ(parse_json(objects, "x")["x"].size(), 1'000'000U);
+  EXPECT_EQ(parse_ordered_json(objects, "x")["x"].size(), 1'000'000U);
+  EXPECT_EQ(parse_json(many_keys(100'000), "x", {.unique_keys = true}).size(), 100'000U);
+  for (const int count : {1025, 100'000, 1'000'000}) {
+    EXPECT_EQ(error_of([&] { parse_ordered_json(many_keys(count), "request body"); }),
+              "request body: JSON object with more than 1024 keys");
+  }
+}
+
+TEST(Json, KeepsTheOrderOfUpToMaxKeys) {
+  const OrderedJson full = parse_ordered_json(many_keys(1024), "x");
+  EXPECT_EQ(full.size(), 1024U);
+  EXPECT_EQ(std::prev(full.end()).key(), "k1023");
+  // Each object has its own count, and the limit is the caller's to choose.
+  EXPECT_EQ(parse_ordered_json(R"({"a":{"b":0,"c":0},"d":0})", "x", {.max_keys = 2}).size(), 2U);
+  EXPECT_THROW(parse_ordered_json(R"({"a":{"b":0},"c":0,"d":0})", "x", {.max_keys = 2}), Error);
+}
+
+TEST(Json, LimitsAreNamed) {
+  EXPECT_EQ(error_of([] { parse_json("[[[]]]", "x", {.max_depth = 2}); }),
+            "x: JSON nested deeper than 2 levels");
+  EXPECT_EQ(parse_json("[[],[{}]]", "x", {.max_depth = 3}).size(), 2U);
+  EXPECT_EQ(
+      error_of([] { parse_json(R"({"a":{"b":1},"b":2,"a":3})", "x", {.unique_keys = true}); }),
+      "x: key \"a\" is given twice");
+  EXPECT_EQ(parse_json(R"({"a":1,"a":2})", "x")["a"], 2);
+  EXPECT_THAT(error_of([] { parse_json("[1e999]", "x"); }), testing::HasSubstr("number overflow"));
 }
 
 TEST(AtomicFile, AppearsOnlyOnCommit) {
