@@ -42,6 +42,9 @@ struct Request {
   std::string cache_salt;        ///< requests share KV only with equal salts
   int priority = 0;
   int stream_interval = 1;  ///< tokens between outputs
+  /// Not counted in the totals of EngineStats, its keys and values not kept in the prefix cache:
+  /// for health probes and warm-up.
+  bool hidden = false;
 };
 
 enum class FinishReason { kStop, kLength, kAbort, kError };

@@ -179,7 +179,8 @@ bool Scheduler::continue_partial(int64_t& budget) {
   Sequence& sequence = **found;
   const int64_t count = chunk_of(sequence, budget);
   if (count == 0) return false;
-  prefixes_in_step_.push_back(prefix_key(sequence, sequence.computed));
+  if (shares_pages(*sequence.request))
+    prefixes_in_step_.push_back(prefix_key(sequence, sequence.computed));
   plan(sequence, count);
   budget -= count;
   return count == sequence.remaining();
@@ -317,8 +318,9 @@ void Scheduler::take_blocks(Sequence& sequence, int64_t num_tokens) {
 }
 
 // Without the cache, the choices of one request still share their prompt, in a name space that dies
-// with the request.
+// with the request. A hidden request leaves nothing behind.
 bool Scheduler::shares_pages(const LiveRequest& request) const {
+  if (request.request.hidden) return false;
   return !options_.disable_radix_cache || request.request.n > 1;
 }
 

@@ -39,8 +39,10 @@ void StepLoop::add(std::unique_ptr<LiveRequest> request) {
     rate_since_s_ = clock_.now_s();
     rate_tokens_ = 0;
   }
-  ++totals_.requests_total;
-  totals_.prompt_tokens_total += static_cast<uint64_t>(request->prompt_len());
+  if (!request->request.hidden) {
+    ++totals_.requests_total;
+    totals_.prompt_tokens_total += static_cast<uint64_t>(request->prompt_len());
+  }
   if (has_penalties(request->request.sampling)) {
     for (Sequence& sequence : request->choices) {
       for (const int32_t id : sequence.tokens) sequence.counts.add_prompt(id);
@@ -74,7 +76,10 @@ void StepLoop::commit(const std::vector<Piece>& pieces, const Tensor& logits) {
     row += piece.num_rows;
     if (sequence.remaining() == 0) sample(sequence, row_of(logits, row - 1));
   }
-  measure(touched_.size());
+  measure(
+      static_cast<size_t>(std::count_if(touched_.begin(), touched_.end(), [](const Sequence* s) {
+        return !s->request->request.hidden;
+      })));
 }
 
 // Row r of the piece predicts the token after it; the first prompt token has no prediction.
@@ -162,8 +167,10 @@ void StepLoop::close_ended() {
     const Sequence& sequence = *scheduler_.ended()[num_closed_];
     LiveRequest& request = *sequence.request;
     if (--request.open_choices > 0) continue;
-    const bool aborted = sequence.finish->reason == FinishReason::kAbort;
-    ++(aborted ? totals_.aborted_total : totals_.finished_total);
+    if (!request.request.hidden) {
+      const bool aborted = sequence.finish->reason == FinishReason::kAbort;
+      ++(aborted ? totals_.aborted_total : totals_.finished_total);
+    }
     scheduler_.close(request);
   }
 }

@@ -91,6 +91,38 @@ TEST(StepLoop, StopTokenIsCountedButNotShown) {
   }
 }
 
+// A probe while others run, with a prompt that the cache knows, cut into chunks, with two choices.
+TEST(StepLoop, HiddenRequestLeavesNoTrace) {
+  LoopFixture fixture;
+  const Request seen = sampled_request(random_ids(3, 40), 6, 5);
+  Request hidden = seen;
+  hidden.hidden = true;
+  hidden.n = 2;
+  fixture.submit(seen);
+  fixture.run();
+  const EngineStats before = fixture.loop.stats();
+  ASSERT_GT(before.cached_tokens, 0);
+
+  const auto sink = fixture.submit(hidden);
+  fixture.run();
+  hidden.prompt_ids = random_ids(4, 40);
+  fixture.submit(hidden);
+  fixture.step();
+  fixture.loop.abort("", "enough");
+  fixture.run();
+
+  EXPECT_EQ(sink->choices[0].ids, alone(seen)[0]);
+  EXPECT_EQ(sink->choices[1].ids.size(), 6U);
+  const EngineStats after = fixture.loop.stats();
+  EXPECT_EQ(after.requests_total, before.requests_total);
+  EXPECT_EQ(after.finished_total, before.finished_total);
+  EXPECT_EQ(after.aborted_total, before.aborted_total);
+  EXPECT_EQ(after.prompt_tokens_total, before.prompt_tokens_total);
+  EXPECT_EQ(after.cached_tokens_total, before.cached_tokens_total);
+  EXPECT_EQ(after.generation_tokens_total, before.generation_tokens_total);
+  EXPECT_EQ(after.cached_tokens, before.cached_tokens);
+}
+
 /// Spoils the logits of every sequence that has the token 13 in its step.
 class SpoilingRunner final : public Runner {
  public:
