@@ -27,6 +27,8 @@ echo "check_aarch64: compiled"
 gtest=/usr/src/googletest
 if ! command -v qemu-aarch64-static >/dev/null || [ ! -d $gtest ]; then
   echo "check_aarch64: not run (qemu-aarch64-static or $gtest is missing)"
+  # CI installs both, so there their absence hides a failure.
+  [ -z "${CI:-}" ] || exit 1
   exit 0
 fi
 test_flags="-std=c++20 -O1 -DFMT_HEADER_ONLY -Isrc -Itests/cpu -I$build -I$gtest/googletest -I$gtest/googletest/include -I$gtest/googlemock -I$gtest/googlemock/include"

@@ -11,6 +11,12 @@ only=${2:-}
 ninja -C build/fuzz fuzzers
 mkdir -p build/fuzz/artifacts
 
+if [ -n "$only" ] && [ ! -x "build/fuzz/targets/${only}_fuzz" ]; then
+  echo "fuzz: there is no target '$only'; the targets are:" >&2
+  find build/fuzz/targets -name '*_fuzz' -printf '  %f\n' | sed 's/_fuzz$//' | sort >&2
+  exit 2
+fi
+
 failed=
 for target in build/fuzz/targets/*_fuzz; do
   [ -x "$target" ] || continue

@@ -2,8 +2,7 @@
 // so need no lock: the reader always has a read outstanding (that is how a vanished client is
 // noticed), the server parses, hands over and writes.
 //
-// g++ 12 destroys temporaries of a co_await expression twice: every operand is a named value
-// (docs/style.md, errors).
+// g++ 12 destroys temporaries of a co_await expression twice: every operand is a named value.
 #include "server/http.h"
 
 #include <atomic>
