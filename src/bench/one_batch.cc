@@ -41,7 +41,7 @@ struct OneBatch::State {
                                           static_cast<size_t>(vocab));
       if (see) see(static_cast<size_t>(sequence.request->serial), values);
       if (sequence.remaining() == 0) {
-        sequence.tokens.push_back(
+        sequence.append(
             static_cast<int32_t>(std::max_element(values.begin(), values.end()) - values.begin()));
       }
     }
@@ -65,6 +65,7 @@ OneBatch::OneBatch(LoadedModel& model, const EngineOptions& options,
     request.prompt_ids = std::move(prompt);
     auto live = std::make_unique<LiveRequest>(std::move(request), nullptr, nullptr);
     live->serial = state_->requests.size();
+    live->choices[0].begin();
     const int64_t num_blocks = (longest + options.page_size - 1) / options.page_size;
     for (int64_t b = 0; b < num_blocks; ++b) live->choices[0].blocks.push_back(next_block++);
     state_->requests.push_back(std::move(live));
@@ -104,7 +105,7 @@ void OneBatch::decode(const SeeLogits& see) {
 }
 
 std::span<const int32_t> OneBatch::tokens(size_t sequence) const {
-  return state_->requests.at(sequence)->choices[0].tokens;
+  return state_->requests.at(sequence)->choices[0].tokens();
 }
 
 OneBatchResult run_one_batch(LoadedModel& model, const EngineOptions& options,

@@ -150,7 +150,7 @@ std::string Engine::submit(Request request, std::shared_ptr<OutputSink> sink) {
   std::string id = live->request.id;
   log::debug("request {}: {} prompt tokens, at most {} new ones, seed {}", id, live->prompt_len(),
              max_new_tokens, live->seed);
-  s.ledger.enter(id, live->prompt_len());
+  s.ledger.enter(id, live->queued_tokens());
   s.mailbox.put(std::move(live));
   return id;
 }

@@ -15,8 +15,8 @@ class Ledger {
   Ledger(std::optional<int> max_requests, std::optional<int64_t> max_tokens)
       : max_requests_(max_requests), max_tokens_(max_tokens) {}
 
-  /// Enters a request as queued. Throws Error{kConflict} if the id is live, Error{kUnavailable} if
-  /// the queue is full.
+  /// Enters a request as queued, prompt_tokens counted once for each of its choices. Throws
+  /// Error{kConflict} if the id is live, Error{kUnavailable} if the queue is full.
   void enter(const std::string& id, int64_t prompt_tokens);
   /// It left the queue: it runs, or it ended there.
   void dequeue(int64_t prompt_tokens);

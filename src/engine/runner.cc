@@ -23,8 +23,8 @@ Batch BatchBuilder::build(std::span<const Piece> pieces) {
     const Sequence& sequence = *pieces[s].sequence;
     const auto begin = static_cast<int32_t>(sequence.computed);
     const int32_t end = begin + pieces[s].count;
-    token_ids_.insert(token_ids_.end(), sequence.tokens.begin() + begin,
-                      sequence.tokens.begin() + end);
+    const std::span<const int32_t> tokens = sequence.tokens();
+    token_ids_.insert(token_ids_.end(), tokens.begin() + begin, tokens.begin() + end);
     for (int32_t position = begin; position < end; ++position) positions_.push_back(position);
     const auto num_tokens = static_cast<int32_t>(token_ids_.size());
     for (int32_t row = pieces[s].num_rows; row > 0; --row) logit_rows_.push_back(num_tokens - row);

@@ -46,12 +46,14 @@ std::span<const float> Sampler::adjust(std::span<const float> logits, const Samp
   std::copy(logits.begin(), logits.end(), row_.begin());
   const auto at = [&](int32_t id) -> float& { return row_[static_cast<size_t>(id)]; };
   const auto repetition = static_cast<float>(p.repetition_penalty);
-  for (const TokenCounts::Entry& seen : args.counts.entries()) {
-    float& logit = at(seen.id);
+  const auto repeat = [&](int32_t id) {
+    float& logit = at(id);
     logit = logit > 0 ? logit / repetition : logit * repetition;
-    if (seen.in_output > 0) {
-      logit -= static_cast<float>(p.frequency_penalty * seen.in_output + p.presence_penalty);
-    }
+  };
+  for (const int32_t id : args.counts.prompt()) repeat(id);
+  for (const TokenCounts::Entry& seen : args.counts.output()) {
+    if (!seen.in_prompt) repeat(seen.id);
+    at(seen.id) -= static_cast<float>(p.frequency_penalty * seen.in_output + p.presence_penalty);
   }
   for (const int32_t id : args.masked_ids) at(id) = -kInf;
   for (const auto& [id, bias] : p.logit_bias) at(id) += bias;

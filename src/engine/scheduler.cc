@@ -241,7 +241,7 @@ Hash128 Scheduler::prefix_key(const Sequence& sequence, int64_t matched) const {
   const int64_t end = std::min(sequence.size(), matched + std::max(kSharedPrefix, page_));
   const Hash128 head = hash128(salt.data(), salt.size(), {static_cast<uint64_t>(matched), 0});
   // Hashing from the start keeps apart what differs before `matched`.
-  return hash128(sequence.tokens.data(), static_cast<size_t>(end) * sizeof(int32_t), head);
+  return hash128(sequence.tokens().data(), static_cast<size_t>(end) * sizeof(int32_t), head);
 }
 
 // Admits a waiting sequence with its first chunk, if the budgets hold it.
@@ -259,8 +259,9 @@ bool Scheduler::start(Sequence& sequence, int64_t& budget) {
     request.queue_s = clock_.now_s() - request.submitted_s;
     request.cached_tokens = sequence.computed;
     cached_tokens_ += static_cast<uint64_t>(sequence.computed);
-    ledger_.dequeue(request.prompt_len());
+    ledger_.dequeue(request.queued_tokens());
   }
+  sequence.begin();
   running_.push_back(&sequence);
   sequence.running = true;
   sequence.prefill_end = sequence.size();
@@ -332,7 +333,7 @@ bool Scheduler::may_match(const Sequence& sequence) const {
 
 // At least one token must be computed to give logits.
 std::span<const int32_t> Scheduler::matchable(const Sequence& sequence) const {
-  return std::span(sequence.tokens).first(sequence.tokens.size() - 1);
+  return sequence.tokens().first(static_cast<size_t>(sequence.size()) - 1);
 }
 
 void Scheduler::attach_prefix(Sequence& sequence) {
@@ -351,7 +352,7 @@ void Scheduler::attach_prefix(Sequence& sequence) {
 void Scheduler::share_pages(Sequence& sequence) {
   const auto full = static_cast<size_t>(sequence.computed / page_);
   if (!shares_pages(*sequence.request) || full <= sequence.num_shared) return;
-  const auto tokens = std::span(sequence.tokens).first(full * static_cast<size_t>(page_));
+  const auto tokens = sequence.tokens().first(full * static_cast<size_t>(page_));
   const PrefixCache::Match match =
       cache_.insert(sequence.request->request.cache_salt, tokens,
                     std::span(sequence.blocks).first(full), sequence.num_shared);
@@ -394,6 +395,7 @@ void Scheduler::end(Sequence& sequence, Finish finish) {
   } else {
     std::erase(waiting_, &sequence);
   }
+  sequence.drop_tokens();
   if (sequence.choice == 0) sequence.request->prompt_ready = true;
   ended_.push_back(&sequence);
 }
@@ -403,10 +405,12 @@ void Scheduler::fail_all(const std::string& message) {
     release(*sequence);
     sequence->running = false;
     sequence->finish = Finish{FinishReason::kError, {}, message};
+    sequence->drop_tokens();
     ended_.push_back(sequence);
   }
   for (Sequence* sequence : waiting_) {
     sequence->finish = Finish{FinishReason::kError, {}, message};
+    sequence->drop_tokens();
     ended_.push_back(sequence);
   }
   running_.clear();
@@ -415,7 +419,7 @@ void Scheduler::fail_all(const std::string& message) {
 }
 
 void Scheduler::close(LiveRequest& request) {
-  if (request.queue_s < 0) ledger_.dequeue(request.prompt_len());
+  if (request.queue_s < 0) ledger_.dequeue(request.queued_tokens());
   ledger_.leave(request.request.id);
   if (options_.disable_radix_cache) cache_.drop_space(request.request.cache_salt);
 }

@@ -43,11 +43,6 @@ void StepLoop::add(std::unique_ptr<LiveRequest> request) {
     ++totals_.requests_total;
     totals_.prompt_tokens_total += static_cast<uint64_t>(request->prompt_len());
   }
-  if (has_penalties(request->request.sampling)) {
-    for (Sequence& sequence : request->choices) {
-      for (const int32_t id : sequence.tokens) sequence.counts.add_prompt(id);
-    }
-  }
   scheduler_.add(std::move(request));
 }
 
@@ -145,7 +140,7 @@ std::optional<Finish> StepLoop::finish_of(const Sequence& sequence, int32_t id) 
 
 void StepLoop::accept(Sequence& sequence, int32_t id, std::optional<TokenLogprob> logprob) {
   const Request& request = sequence.request->request;
-  sequence.tokens.push_back(id);
+  sequence.append(id);
   if (has_penalties(request.sampling)) sequence.counts.add_output(id);
   std::optional<Finish> finish = finish_of(sequence, id);
   const bool stopped = finish && finish->reason == FinishReason::kStop;

@@ -92,7 +92,7 @@ class LoopFixture {
     live->seed = live->request.sampling.seed.value_or(live->serial);
     live->max_new_tokens = max_new_tokens;
     live->submitted_s = clock.now_s();
-    ledger.enter(live->request.id, live->prompt_len());
+    ledger.enter(live->request.id, live->queued_tokens());
     loop.add(std::move(live));
     return sink;
   }

@@ -5,9 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <set>
 
 #include "base/rng.h"
 
@@ -30,10 +32,14 @@ std::vector<float> random_row(uint64_t seed, int64_t vocab, double spread) {
 std::vector<double> wanted(const std::vector<float>& logits, const SampleArgs& args) {
   const SamplingParams& p = args.params;
   std::vector<double> x(logits.begin(), logits.end());
-  for (const TokenCounts::Entry& e : args.counts.entries()) {
-    double& v = x[static_cast<size_t>(e.id)];
+  std::set<int32_t> seen(args.counts.prompt().begin(), args.counts.prompt().end());
+  for (const TokenCounts::Entry& e : args.counts.output()) seen.insert(e.id);
+  for (const int32_t id : seen) {
+    double& v = x[static_cast<size_t>(id)];
     v = v > 0 ? v / p.repetition_penalty : v * p.repetition_penalty;
-    v -= p.frequency_penalty * e.in_output + (e.in_output > 0 ? p.presence_penalty : 0);
+  }
+  for (const TokenCounts::Entry& e : args.counts.output()) {
+    x[static_cast<size_t>(e.id)] -= p.frequency_penalty * e.in_output + p.presence_penalty;
   }
   for (const int32_t id : args.masked_ids) x[static_cast<size_t>(id)] = -INFINITY;
   for (const auto& [id, bias] : p.logit_bias) x[static_cast<size_t>(id)] += bias;
@@ -106,9 +112,10 @@ TEST(Sampler, DrawsTheWantedDistribution) {
   for (const Setting& setting : settings()) {
     SCOPED_TRACE(setting.name);
     const std::vector<float> logits = random_row(1, setting.vocab, setting.spread);
+    constexpr std::array<int32_t, 3> kPrompt = {1, 2, 3};
     TokenCounts counts;
     if (has_penalties(setting.params)) {
-      for (const int32_t id : {1, 2, 3}) counts.add_prompt(id);
+      counts.set_prompt(kPrompt);
       for (const int32_t id : {2, 2, 2, 5, 7}) counts.add_output(id);
     }
     const std::vector<int32_t> masked = {11};
