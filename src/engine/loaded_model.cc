@@ -50,16 +50,6 @@ void resolve_context(EngineOptions& options, const TextConfig& config) {
   }
 }
 
-std::vector<int32_t> find_eos_ids(const GenerationConfig& generation, const Tokenizer* tokenizer,
-                                  int64_t vocab_size) {
-  std::vector<int32_t> ids = generation.eos_ids;
-  if (tokenizer != nullptr && tokenizer->eos_id()) ids.push_back(*tokenizer->eos_id());
-  std::sort(ids.begin(), ids.end());
-  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-  std::erase_if(ids, [&](int32_t id) { return id < 0 || id >= vocab_size; });
-  return ids;
-}
-
 // f16 checkpoints compute in bf16, as EngineOptions says.
 DType compute_dtype(const EngineOptions& options, const TextConfig& config) {
   const DType wanted = options.dtype.value_or(config.dtype);
@@ -115,6 +105,22 @@ void load_null(EngineOptions& options, LoadedModel& m) {
 }
 
 }  // namespace
+
+std::vector<int32_t> find_eos_ids(const GenerationConfig& generation, const Tokenizer* tokenizer,
+                                  int64_t vocab_size) {
+  std::vector<int32_t> ids = generation.eos_ids;
+  if (tokenizer != nullptr) {
+    if (tokenizer->eos_id()) ids.push_back(*tokenizer->eos_id());
+    for (const char* name : {"</s>", "<|end_of_sentence|>", "<|im_end|>"}) {
+      const std::optional<int32_t> id = tokenizer->find(name);
+      if (id && tokenizer->is_special(*id)) ids.push_back(*id);
+    }
+  }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  std::erase_if(ids, [&](int32_t id) { return id < 0 || id >= vocab_size; });
+  return ids;
+}
 
 LoadedModel load_model(EngineOptions& options) {
   check(options);

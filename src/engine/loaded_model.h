@@ -17,7 +17,7 @@ namespace erne {
 struct LoadedModel {
   TextConfig config;
   GenerationConfig generation;
-  std::vector<int32_t> eos_ids;          ///< of the generation config and the tokenizer
+  std::vector<int32_t> eos_ids;          ///< see find_eos_ids
   std::unique_ptr<Tokenizer> tokenizer;  ///< null with skip_tokenizer
   std::unique_ptr<Device> device;        ///< null for "null"
   std::unique_ptr<TextModel> model;      ///< null for "null"
@@ -26,6 +26,12 @@ struct LoadedModel {
   uint64_t kv_bytes = 0;
   double load_s = 0;
 };
+
+/// The ids that end a text, sorted: those of the generation config and the tokenizer, and the ends
+/// of a turn that ERNIE's post-trained models write but their files do not list (spec text.md 7.1,
+/// serving.md 6.1). A vocabulary without these tokens, or where they are plain text, adds none.
+std::vector<int32_t> find_eos_ids(const GenerationConfig& generation, const Tokenizer* tokenizer,
+                                  int64_t vocab_size);
 
 /// Loads options.model_path and fills in what options leave open: dtype, num_threads,
 /// context_length, max_total_tokens. Throws Error as the loaders do; kOutOfMemory names bytes and

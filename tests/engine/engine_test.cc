@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/rng.h"
+#include "engine/loaded_model.h"
 
 namespace erne {
 namespace {
@@ -160,6 +161,19 @@ TEST(Engine, IdleCostsNothing) {
   std::this_thread::sleep_for(std::chrono::milliseconds(500));
   EXPECT_LT(cpu_s() - before, 0.05);  // a spinning thread would use half a second
   EXPECT_EQ(engine.stats().last_step_age_s, 0);
+}
+
+TEST(Engine, ErnieTurnsEndThoughTheFilesListOnlyOneEnd) {
+  const auto tokenizer =
+      Tokenizer::load(std::filesystem::path(ERNE_TESTS_DIR) / "goldens/tokenizer");
+  GenerationConfig generation;
+  generation.eos_ids = {7, 2};
+  const std::vector<int32_t> all = {2, 7, *tokenizer->find("<|end_of_sentence|>"),
+                                    *tokenizer->find("<|im_end|>")};
+  EXPECT_EQ(find_eos_ids(generation, tokenizer.get(), 7000), all);
+  EXPECT_EQ(find_eos_ids(generation, tokenizer.get(), 3000), (std::vector<int32_t>{2, 7}))
+      << "the model has no such rows";
+  EXPECT_EQ(find_eos_ids(generation, nullptr, 7000), (std::vector<int32_t>{2, 7}));
 }
 
 TEST(Engine, RefusesBadOptions) {
