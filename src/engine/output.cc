@@ -73,9 +73,13 @@ size_t OutputText::held_suffix() const {
   return held;
 }
 
-void OutputText::finish() {
-  if (decoder_) text_ += decoder_->flush();
+std::optional<std::string> OutputText::finish(bool stops_count) {
+  if (finished_) return std::nullopt;
   finished_ = true;
+  if (!decoder_) return std::nullopt;
+  const size_t first_new = text_.size();
+  text_ += decoder_->flush();
+  return stops_count ? cut_at_stop(first_new) : std::nullopt;
 }
 
 void OutputText::take(Output& output) {

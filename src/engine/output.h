@@ -26,8 +26,9 @@ class OutputText {
   void push_silent(int32_t id);
   /// Adds the logprob of the token that was pushed last.
   void add_logprob(TokenLogprob logprob);
-  /// Nothing follows: what is held back becomes literal text.
-  void finish();
+  /// Nothing follows: what is held back becomes literal text. Returns the stop string that the last
+  /// broken character's replacement completed, if any.
+  std::optional<std::string> finish(bool stops_count);
   /// Moves what is certain into `output`: text, token ids, logprobs.
   void take(Output& output);
 

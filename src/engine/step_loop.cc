@@ -180,13 +180,23 @@ void StepLoop::publish() {
   }
   touched_.clear();
   for (Sequence* sequence : scheduler_.ended()) {
-    sequence->text.finish();
+    finish_text(*sequence);
     emit(*sequence);
     LiveRequest& request = *sequence->request;
     if (++request.told_choices == request.request.n) scheduler_.remove(request);
   }
   scheduler_.ended().clear();
   num_closed_ = 0;
+}
+
+void StepLoop::finish_text(Sequence& sequence) {
+  Finish& finish = *sequence.finish;
+  const bool by_itself =
+      finish.reason == FinishReason::kStop || finish.reason == FinishReason::kLength;
+  const bool stops_count =
+      by_itself && sequence.generated() >= sequence.request->request.min_new_tokens;
+  if (auto stop = sequence.text.finish(stops_count))
+    finish = Finish{FinishReason::kStop, std::move(*stop), {}};
 }
 
 void StepLoop::emit(Sequence& sequence) {

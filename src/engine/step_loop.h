@@ -51,6 +51,7 @@ class StepLoop {
   std::span<const int32_t> masked_ids(const Sequence& sequence);
   bool ends_text(const Request& request, int32_t id) const;
   void close_ended();
+  void finish_text(Sequence& sequence);
   void emit(Sequence& sequence);
   void measure(size_t num_tokens);
 

@@ -1,7 +1,6 @@
-// Ids back to text, whole and streaming. One routine does both, so that they cannot differ:
-// decode() is a stream that ends. What is held back: with byte pieces a run of them (all of it is
-// replaced if any of it is invalid, as tokenizers' ByteFallback does), else an incomplete
-// character.
+// Ids back to text, whole and streaming, by one routine: decode() is a stream that ends. Both hold
+// back an incomplete character. They differ in runs of byte pieces with invalid bytes: decode()
+// replaces the whole run, as tokenizers' ByteFallback does, which a stream cannot know in time.
 #include "base/error.h"
 #include "base/utf8.h"
 #include "token/tokenizer.h"
@@ -50,6 +49,7 @@ const DecodeRules& Tokenizer::decode_rules() const {
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special_tokens) const {
   std::string out;
   StreamDecoder decoder(*this, skip_special_tokens);
+  decoder.whole_runs_ = true;
   for (const int32_t id : ids) {
     if (id < 0 || id >= vocab_size()) {
       fail(Code::kInvalidArgument, "token id {} is outside the vocabulary of {} tokens", id,
@@ -92,6 +92,7 @@ void StreamDecoder::append(int32_t id, std::string& out) {
   if (rules.bytes == DecodeRules::Bytes::kRuns) {
     if (tokenizer_.is_byte(id)) {
       pending_ += tokenizer_.token_bytes(id);
+      if (!whole_runs_) resolve(pending_.size() - utf8::incomplete_tail(pending_), out);
     } else {
       resolve(pending_.size(), out);
       emit(text_of(id), out);
@@ -116,10 +117,10 @@ void StreamDecoder::resolve(size_t size, std::string& out) {
   const auto bytes = std::string_view(pending_).substr(0, size);
   if (tokenizer_.decode_rules().bytes == DecodeRules::Bytes::kLossy) {
     append_lossy(bytes, text);
-  } else if (utf8::valid(bytes)) {
-    text = bytes;
-  } else {
+  } else if (whole_runs_ && !utf8::valid(bytes)) {
     for (size_t i = 0; i < size; ++i) utf8::append(text, utf8::kReplacement);
+  } else {
+    text = utf8::sanitize(bytes);
   }
   pending_.erase(0, size);
   emit(std::move(text), out);

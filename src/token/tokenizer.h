@@ -84,9 +84,11 @@ class Tokenizer {
   bool add_bos_ = false;
 };
 
-/// Decodes a growing sequence: push() returns the text that is certain, never half a UTF-8
-/// character. Concatenated results equal Tokenizer::decode of the same ids. With byte pieces a run
-/// of them is certain only when it has ended.
+/// Decodes a growing sequence: push() returns every whole character as soon as its last byte is
+/// there, never half a one. Concatenated results equal Tokenizer::decode of the same ids, but for
+/// one case: a run of byte tokens (Bytes::kRuns) that is not valid UTF-8. decode() replaces all of
+/// such a run; the stream has told its valid characters already (a newline may be a byte token, and
+/// readers and stop strings wait for it), keeps those, and replaces each other byte.
 class StreamDecoder {
  public:
   /// `tokenizer` must outlive the decoder.
@@ -107,6 +109,7 @@ class StreamDecoder {
   const Tokenizer& tokenizer_;
   bool skip_special_;
   bool first_ = true;
+  bool whole_runs_ = false;  // decode(): byte runs are judged when they end
   int strip_left_;
   std::string pending_;
 };

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "base/rng.h"
 #include "base/utf8.h"
 #include "engine/table_tokenizer.h"
@@ -36,7 +38,7 @@ Said say(const std::vector<std::string>& pieces, const Request& request, int int
     text.add_logprob({id, 0, {}});
     if ((id + 1) % interval == 0) take();
   }
-  text.finish();
+  if (auto stop = text.finish(true)) said.stop = std::move(stop);
   take();
   for (int32_t i = 0; i < id; ++i) EXPECT_EQ(said.logprob_ids.at(static_cast<size_t>(i)), i);
   EXPECT_EQ(said.logprob_ids.size(), static_cast<size_t>(id));
@@ -131,6 +133,68 @@ TEST(OutputText, BrokenBytesAtTheEndAreToldAsDecodeTellsThem) {
   const std::string text = say({"a", "\xE4\xB8"}, Request{}, 1).text;
   EXPECT_EQ(text, tokenizer.decode(std::vector<int32_t>{0, 1}, true));
   EXPECT_EQ(text.substr(0, 4), "a\uFFFD");
+}
+
+const Tokenizer& ernie() {
+  static const auto* const tokenizer =
+      Tokenizer::load(std::filesystem::path(ERNE_TESTS_DIR) / "goldens/tokenizer").release();
+  return *tokenizer;
+}
+
+// ERNIE has no token for a newline or for most emoji: they are byte tokens.
+TEST(OutputText, StopStringsOfByteTokensMatchWhenTheyAreSampled) {
+  for (const std::string stop : {"\n", "\n\n", "\nUser:"}) {
+    const std::string before = "Hi 🩸";
+    const std::vector<int32_t> ids = ernie().encode_plain(before + stop);
+    ASSERT_TRUE(ernie().is_byte(*ernie().find("<0x0A>")));
+    for (const bool keep : {false, true}) {
+      Request request;
+      request.stop = {stop};
+      request.no_stop_trim = keep;
+      OutputText text(&ernie(), request);
+      for (size_t i = 0; i < ids.size(); ++i)
+        EXPECT_EQ(text.push(ids[i], true).has_value(), i + 1 == ids.size()) << stop << i;
+      EXPECT_EQ(text.finish(true), std::nullopt) << "told already";
+      Output output;
+      text.take(output);
+      EXPECT_EQ(output.text, keep ? before + stop : before);
+    }
+  }
+}
+
+TEST(OutputText, ANewlineIsShownAtOnceAndAnEmojiWhole) {
+  const Request request;
+  OutputText text(&ernie(), request);
+  std::vector<std::string> shown;
+  for (const int32_t id : ernie().encode_plain("a\n🩸b")) {
+    text.push(id, true);
+    Output output;
+    text.take(output);
+    if (!output.text.empty()) shown.push_back(output.text);
+  }
+  EXPECT_EQ(shown, (std::vector<std::string>{"a", "\n", "🩸", "b"}));
+}
+
+// The end by EOS (a silent token) and by length: what was held back is told, and searched.
+TEST(OutputText, TheEndReleasesAndSearchesWhatWasHeld) {
+  for (const bool eos : {false, true}) {
+    Request request;
+    request.stop = {"\nUser:", "x\uFFFD"};
+    const auto end_of = [&](const std::vector<int32_t>& ids) {
+      OutputText text(&ernie(), request);
+      for (const int32_t id : ids) EXPECT_EQ(text.push(id, true), std::nullopt);
+      if (eos) text.push_silent(2);
+      const std::optional<std::string> stop = text.finish(true);
+      Output output;
+      text.take(output);
+      return std::pair(output.text, stop);
+    };
+    std::vector<int32_t> ids = ernie().encode_plain("one\nUser");
+    EXPECT_EQ(end_of(ids), std::pair(std::string("one\nUser"), std::optional<std::string>()));
+    ids = ernie().encode_plain("ax");
+    ids.push_back(*ernie().find("<0xF0>"));
+    EXPECT_EQ(end_of(ids), std::pair(std::string("a"), std::optional<std::string>("x\uFFFD")));
+  }
 }
 
 TEST(OutputText, SkippedSpecialTokensReleaseTheirLogprob) {
