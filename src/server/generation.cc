@@ -100,7 +100,10 @@ void Generation::start() {
       if (const auto self = weak.lock()) self->cancel(why);
     };
   };
-  if (!service_.live.add(plan_.rid, cancel("cancelled by /abort_request"))) {
+  // This entry owns us until finish(): once the engine has delivered the last output it lets go of
+  // the sinks, while what a slow client has not taken yet still waits in queue_.
+  const auto abort = [self = shared_from_this()] { self->cancel("cancelled by /abort_request"); };
+  if (!service_.live.add(plan_.rid, abort)) {
     throw RequestError(
         Code::kInvalidArgument, "rid",
         fmt::format("rid: '{}' is already in use by a request that still runs", plan_.rid));

@@ -245,6 +245,22 @@ TEST_F(Http, ClientThatDoesNotReadIsDropped) {
   expect_works();
 }
 
+// The engine is done and has let go of its sinks long before this client reads: nothing is lost.
+TEST_F(Http, ClientThatReadsLateGetsAll) {
+  HttpOptions options;
+  options.max_pending_bytes = 4096;
+  start(options);
+  backend_.set_reply(std::string(900, 'x'));
+  RawClient client(port());
+  client.send(post("/generate",
+                   R"({"text":"a","stream":true,"sampling_params":{"n":8,"max_new_tokens":900}})"));
+  ASSERT_TRUE(eventually([&] { return server_->service().live.size() == 1; }));
+  ASSERT_TRUE(backend_.wait_live(0));
+  EXPECT_EQ(server_->service().live.size(), 1U);  // what the kernel did not take waits here
+  EXPECT_TRUE(client.read_until("data: [DONE]\n\n"));
+  EXPECT_TRUE(eventually([&] { return server_->service().live.size() == 0; }));
+}
+
 TEST_F(Http, ManyClientsAtOnceSomeVanish) {
   backend_.set_reply(std::string(50, 'y'));
   port();

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -47,7 +48,8 @@ class RawClient {
   }
   /// Reads until `mark` has come; false if the connection ends or 10 s pass before.
   bool read_until(std::string_view mark) {
-    while (received_.find(mark) == std::string::npos) {
+    for (size_t from = 0; received_.find(mark, from) == std::string::npos;) {
+      from = received_.size() - std::min(received_.size(), mark.size());
       if (!read_some()) return false;
     }
     return true;
