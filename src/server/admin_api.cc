@@ -1,6 +1,8 @@
 #include "server/admin_api.h"
 
+#include <atomic>
 #include <charconv>
+#include <memory>
 
 #include "base/json.h"
 #include "server/api_error.h"
@@ -14,18 +16,27 @@ constexpr double kMaxFlushWait_s = 3600;
 
 using SteadyClock = std::chrono::steady_clock;
 
-void try_flush(Service& service, const std::shared_ptr<HttpResponder>& responder,
-               SteadyClock::time_point deadline) {
+/// One waiting client.
+struct FlushWait {
+  std::shared_ptr<HttpResponder> responder;
+  SteadyClock::time_point deadline;
+  std::atomic<bool> gone = false;
+};
+
+// On a text thread: flush_cache() waits for the engine's step.
+void try_flush(Service& service, const std::shared_ptr<FlushWait>& wait) {
+  if (wait->gone.load()) return;
   HttpResponse response;
   response.content_type = "text/plain; charset=utf-8";
   if (service.backend.load()->flush_cache()) {
     response.body = "Cache flushed.\n";
-    responder->respond(std::move(response));
+    wait->responder->respond(std::move(response));
     return;
   }
-  if (SteadyClock::now() < deadline) {
-    service.later(kFlushPoll,
-                  [&service, responder, deadline] { try_flush(service, responder, deadline); });
+  if (SteadyClock::now() < wait->deadline && service.phase.load() == Phase::kReady) {
+    service.later(kFlushPoll, [&service, wait] {
+      service.parse_pool.post([&service, wait] { try_flush(service, wait); });
+    });
     return;
   }
   const EngineStats stats = service.backend.load()->stats();
@@ -34,7 +45,7 @@ void try_flush(Service& service, const std::shared_ptr<HttpResponder>& responder
       "The cache is not flushed: {} requests run and {} wait. Try again when idle, or pass "
       "?timeout=SECONDS.\n",
       stats.running, stats.queued);
-  responder->respond(std::move(response));
+  wait->responder->respond(std::move(response));
 }
 
 }  // namespace
@@ -50,8 +61,15 @@ void flush_cache(Service& service, const HttpRequest& request,
                    text->substr(0, 32));
     }
   }
-  const auto wait = std::chrono::milliseconds(static_cast<int64_t>(wait_s * 1000));
-  try_flush(service, responder, SteadyClock::now() + wait);
+  const auto wait = std::make_shared<FlushWait>();
+  wait->responder = responder;
+  wait->deadline =
+      SteadyClock::now() + std::chrono::milliseconds(static_cast<int64_t>(wait_s * 1000));
+  const std::weak_ptr<FlushWait> weak = wait;
+  responder->on_close([weak] {
+    if (const auto self = weak.lock()) self->gone.store(true);
+  });
+  try_flush(service, wait);
 }
 
 HttpResponse abort_request(Service& service, const HttpRequest& request) {
@@ -62,7 +80,9 @@ HttpResponse abort_request(Service& service, const HttpRequest& request) {
   if (!all && !rid) refuse_field("rid", "is required (or abort_all: true)");
   if (!all && rid->empty()) refuse_field("rid", "must not be empty; abort_all ends every request");
   service.live.cancel(all ? std::string_view{} : *rid);
-  return {};
+  HttpResponse response;
+  response.body = "{}";
+  return response;
 }
 
 }  // namespace erne::server

@@ -80,6 +80,7 @@ void FakeBackend::abort(const std::string& prefix) {
 }
 
 bool FakeBackend::flush_cache() {
+  flushes_.fetch_add(1);
   const std::lock_guard lock(mutex_);
   return live_.empty();
 }
@@ -88,6 +89,7 @@ EngineStats FakeBackend::stats() const {
   const std::lock_guard lock(mutex_);
   EngineStats stats;
   stats.running = static_cast<int>(live_.size());
+  stats.queued = queued_;
   stats.pool_tokens = stats.free_tokens = 4096;
   return stats;
 }
@@ -101,6 +103,11 @@ void FakeBackend::set_held(bool held) {
   const std::lock_guard lock(mutex_);
   held_ = held;
   changed_.notify_all();
+}
+
+void FakeBackend::set_queued(int count) {
+  const std::lock_guard lock(mutex_);
+  queued_ = count;
 }
 
 void FakeBackend::set_max_live(size_t count) {

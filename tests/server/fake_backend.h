@@ -57,7 +57,11 @@ class FakeBackend final : public Backend {
   /// Waits until exactly `count` requests are live; false after 10 s.
   bool wait_live(size_t count);
   void set_max_live(size_t count);
+  /// What stats() says of the queue.
+  void set_queued(int count);
   uint64_t aborted() const { return aborted_.load(); }
+  /// Calls of flush_cache().
+  uint64_t flushes() const { return flushes_.load(); }
   /// The last request that was submitted.
   Request last() const;
 
@@ -89,7 +93,8 @@ class FakeBackend final : public Backend {
   Request last_;
   bool held_ = false, stopping_ = false;
   size_t max_live_ = 1000;
-  std::atomic<uint64_t> aborted_ = 0;
+  int queued_ = 0;
+  std::atomic<uint64_t> aborted_ = 0, flushes_ = 0;
   std::thread thread_;
 };
 

@@ -261,6 +261,28 @@ TEST_F(Http, ClientThatReadsLateGetsAll) {
   EXPECT_TRUE(eventually([&] { return server_->service().live.size() == 0; }));
 }
 
+TEST_F(Http, FlushThatWaitsEndsWithItsClient) {
+  port();
+  backend_.set_held(true);
+  RawClient running(port());
+  running.send(post("/v1/completions", kPrompt));
+  ASSERT_TRUE(backend_.wait_live(1));
+  RawClient stays(port());
+  stays.send("POST /flush_cache?timeout=60 HTTP/1.1\r\n\r\n");
+  {
+    RawClient goes(port());
+    goes.send("POST /flush_cache?timeout=60 HTTP/1.1\r\n\r\n");
+    ASSERT_TRUE(eventually([&] { return backend_.flushes() >= 4; }));
+  }
+  ASSERT_TRUE(eventually([&] { return server_->service().num_connections() == 2; }));
+  backend_.set_held(false);
+  EXPECT_TRUE(stays.take_answer().starts_with("HTTP/1.1 200"));
+  EXPECT_TRUE(running.take_answer().starts_with("HTTP/1.1 200"));
+  const uint64_t before = backend_.flushes();
+  std::this_thread::sleep_for(200ms);  // four retries
+  EXPECT_EQ(backend_.flushes(), before);
+}
+
 TEST_F(Http, ManyClientsAtOnceSomeVanish) {
   backend_.set_reply(std::string(50, 'y'));
   port();
