@@ -59,6 +59,7 @@ void Health::check(const std::shared_ptr<HttpResponder>& responder) {
   request.max_new_tokens = 1;
   request.sampling.temperature = 0;
   request.cache_salt = "\x01health";  // shares nothing with users' prompts
+  request.hidden = true;
   try {
     backend.submit(std::move(request), std::make_shared<Probe>(self));
   } catch (const Error& e) {
@@ -75,11 +76,17 @@ void Health::probe_done(bool alive) {
   for (const auto& responder : waiting) answer(*responder, alive);
 }
 
+bool Health::queue_is_full() const {
+  const auto& most = service_.options.max_queued_requests;
+  return most && service_.backend.load()->stats().queued >= *most;
+}
+
 HttpResponse Health::ready() const {
   const char* reason = nullptr;
   const Phase phase = service_.phase.load();
   if (phase == Phase::kStarting) reason = "starting";
   if (phase == Phase::kDraining) reason = "draining";
+  if (phase == Phase::kReady && queue_is_full()) reason = "queue full";
   HttpResponse response;
   response.body = R"({"status":"ready"})";
   if (reason == nullptr) return response;

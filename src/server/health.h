@@ -24,6 +24,7 @@ class Health : public std::enable_shared_from_this<Health> {
  private:
   class Probe;
   void probe_done(bool alive);
+  bool queue_is_full() const;
   void answer(HttpResponder& responder, bool alive) const;
 
   Service& service_;

@@ -41,7 +41,8 @@ struct ServerOptions {
   int stream_interval = 1;
   int text_threads = 1;
   std::optional<double> request_timeout_s;
-  std::optional<int> log_requests_level;  ///< 0 metadata … 3 everything; absent: off
+  std::optional<int> max_queued_requests;  ///< the engine's limit: at it /ready says no
+  std::optional<int> log_requests_level;   ///< 0 metadata … 3 everything; absent: off
   bool log_requests_as_json = false;
   std::string template_kwargs = "{}";   ///< JSON object: defaults for chat_template_kwargs
   std::string launch_arguments = "{}";  ///< JSON object for /get_server_info, without keys

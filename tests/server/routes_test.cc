@@ -102,6 +102,26 @@ TEST_F(Routes, Phases) {
   EXPECT_EQ(post("/abort_request", R"({"abort_all":true})").status, 200);
 }
 
+TEST_F(Routes, NotReadyWhileTheQueueIsFull) {
+  ServerOptions options;
+  options.max_queued_requests = 3;
+  start(std::move(options));
+  backend_->set_queued(2);
+  EXPECT_EQ(call("GET", "/ready").status, 200);
+  backend_->set_queued(3);
+  const HttpResponse full = call("GET", "/ready");
+  EXPECT_EQ(full.status, 503);
+  EXPECT_EQ(full.body, R"({"status":"queue full"})");
+  EXPECT_EQ(call("GET", "/ping").status, 200);
+}
+
+TEST_F(Routes, ProbesAreHidden) {
+  EXPECT_EQ(call("GET", "/health").status, 200);
+  EXPECT_TRUE(backend_->last().hidden);
+  EXPECT_EQ(post("/v1/completions", R"({"prompt":"a"})").status, 200);
+  EXPECT_FALSE(backend_->last().hidden);
+}
+
 TEST_F(Routes, Root) {
   EXPECT_EQ(call("GET", "/").body, "Ollama is running");
   const HttpResponse page = call("GET", "/", "", {{"Accept", "text/html,*/*"}});
