@@ -156,7 +156,7 @@ void chat_completions(Service& service, const HttpRequest& http,
   request.prompt_ids = backend.tokenizer().encode(render_chat(fields, service));
   request.cache_salt = envelope.salt;
   fields.log_unknown();
-  fit_context(request, "max_completion_tokens", service);
+  fit_context(request, {"messages", "max_completion_tokens"}, service);
 
   ChatShape shape;
   shape.head = {envelope.rid, envelope.stream ? "chat.completion.chunk" : "chat.completion",

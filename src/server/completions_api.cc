@@ -180,6 +180,7 @@ void completions(Service& service, const HttpRequest& http,
   if (prompt == nullptr) refuse_field("prompt", "is required");
   Prompts prompts =
       read_prompts(*prompt, "prompt", backend.tokenizer(), backend.config().vocab_size);
+  check_choices(prompts.ids.size(), prompts.ids.size() * static_cast<size_t>(request.n), "n");
   fields.log_unknown();
 
   CompletionShape shape;
@@ -196,7 +197,7 @@ void completions(Service& service, const HttpRequest& http,
     if (echo) shape.echoes.push_back(backend.tokenizer().decode(ids, request.skip_special_tokens));
     Request one = request;
     one.prompt_ids = std::move(ids);
-    fit_context(one, "max_tokens", service);
+    fit_context(one, {"prompt", "max_tokens"}, service);
     plan.requests.push_back(std::move(one));
   }
   plan.rid = envelope.rid;

@@ -157,6 +157,31 @@ class GenerateFormat final : public AnswerFormat {
   std::vector<Choice> choices_;
 };
 
+/// A string or a list of strings; read_prompts would take ids under this name too.
+void require_texts(const OrderedJson& value) {
+  if (value.is_string()) return;
+  if (!value.is_array() || value.empty())
+    refuse_field("text", "must be a string or a list of strings, got {}", shown(value));
+  for (size_t i = 0; i < value.size(); ++i) {
+    if (!value[i].is_string())
+      refuse_field(fmt::format("text.{}", i), "must be a string, got {}", shown(value[i]));
+  }
+}
+
+/// Token ids or lists of them; read_prompts would take text under this name too.
+void require_ids(const OrderedJson& value) {
+  if (!value.is_array() || value.empty()) {
+    refuse_field("input_ids", "must be a list of token ids or a list of such lists, got {}",
+                 shown(value));
+  }
+  const bool lists = value[0].is_array();
+  for (size_t i = 0; i < value.size(); ++i) {
+    if (value[i].is_array() == lists && !value[i].is_string()) continue;
+    refuse_field(fmt::format("input_ids.{}", i), "must be {}, got {}",
+                 lists ? "a list of token ids" : "a token id", shown(value[i]));
+  }
+}
+
 Prompts read_input(Fields& fields, const Backend& backend) {
   const OrderedJson* text = fields.find("text");
   const OrderedJson* ids = fields.find("input_ids");
@@ -164,16 +189,7 @@ Prompts read_input(Fields& fields, const Backend& backend) {
   const int64_t vocab_size = backend.config().vocab_size;
   const char* name = text != nullptr ? "text" : "input_ids";
   const OrderedJson& value = text != nullptr ? *text : *ids;
-  const OrderedJson* first = value.is_array() && !value.empty() ? &value[0] : nullptr;
-  const bool kind_fits = text != nullptr
-                             ? value.is_string() || (first != nullptr && first->is_string())
-                             : first != nullptr && !first->is_string();
-  if (!kind_fits) {
-    refuse_field(name, "must be {}, got {}",
-                 text != nullptr ? "a string or a list of strings"
-                                 : "a list of token ids or a list of such lists",
-                 shown(value));
-  }
+  text != nullptr ? require_texts(value) : require_ids(value);
   return read_prompts(value, name, backend.tokenizer(), vocab_size);
 }
 
@@ -222,6 +238,7 @@ void generate(Service& service, const HttpRequest& http,
   shape.logprob_start = fields.integer("logprob_start_len", -1, INT32_MAX).value_or(-1);
   shape.top = static_cast<int>(fields.integer("top_logprobs_num", 0, 20).value_or(0));
   shape.text_in_logprobs = fields.boolean("return_text_in_logprobs").value_or(false);
+  size_t num_choices = 0;
   for (size_t i = 0; i < prompts.ids.size(); ++i) {
     Request request = read_params(fields, i, prompts.ids.size(), service);
     request.prompt_ids = std::move(prompts.ids[i]);
@@ -229,7 +246,12 @@ void generate(Service& service, const HttpRequest& http,
     request.logprobs = shape.logprobs;
     request.top_logprobs = shape.logprobs ? shape.top : 0;
     request.prompt_logprobs = shape.logprobs && shape.logprob_start >= 0;
-    fit_context(request, "max_new_tokens", service);
+    fit_context(
+        request,
+        {fields.find("text") != nullptr ? "text" : "input_ids", "sampling_params.max_new_tokens"},
+        service);
+    num_choices += static_cast<size_t>(request.n);
+    check_choices(prompts.ids.size(), num_choices, "sampling_params.n");
     shape.n.push_back(request.n);
     shape.list = shape.list || request.n > 1;
     plan.requests.push_back(std::move(request));

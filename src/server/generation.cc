@@ -6,6 +6,7 @@
 #include <mutex>
 #include <numeric>
 
+#include "base/json.h"
 #include "base/log.h"
 #include "server/api_error.h"
 
@@ -326,10 +327,10 @@ void Generation::log_end() const {
     const double e2e_s = seconds(SteadyClock::now() - plan_.received);
     if (service_.options.log_requests_as_json) {
       log::info(
-          R"({{"rid":"{}","prompt":{},"prompt_tokens":{},"cached_tokens":{},"completion_tokens":{},)"
+          R"({{"rid":{},"prompt":{},"prompt_tokens":{},"cached_tokens":{},"completion_tokens":{},)"
           R"("aborted":{},"e2e_s":{:.3f}}})",
-          plan_.rid, i, p.usage.prompt_tokens, p.usage.cached_tokens, p.generated, p.aborted,
-          e2e_s);
+          dump_json(OrderedJson(plan_.rid)), i, p.usage.prompt_tokens, p.usage.cached_tokens,
+          p.generated, p.aborted, e2e_s);
     } else {
       log::info("request {} [{}]: {} prompt tokens ({} cached), {} generated, {}, {:.3f} s",
                 plan_.rid, i, p.usage.prompt_tokens, p.usage.cached_tokens, p.generated,

@@ -12,6 +12,12 @@ std::vector<int32_t> encode_raw(const std::string& text, const Tokenizer& tokeni
   return ids;
 }
 
+void check_choices(size_t num_prompts, size_t num_choices, const std::string& field) {
+  if (num_choices <= kMaxChoices) return;
+  refuse_field(field, "{} prompts ask for {} choices or more; prompts times n may be at most {}",
+               num_prompts, num_choices, kMaxChoices);
+}
+
 Prompts read_prompts(const OrderedJson& value, const std::string& path, const Tokenizer& tokenizer,
                      int64_t vocab_size) {
   Prompts prompts;

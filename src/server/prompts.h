@@ -12,6 +12,9 @@ namespace erne::server {
 /// At most this many prompts in one request.
 inline constexpr size_t kMaxPrompts = 1024;
 
+/// And at most this many choices, prompts times n: each is a running request with its own state.
+inline constexpr size_t kMaxChoices = 2048;
+
 struct Prompts {
   std::vector<std::vector<int32_t>> ids;
   bool batch = false;  ///< a list of prompts, not one
@@ -22,6 +25,9 @@ struct Prompts {
 /// with the path of what is wrong.
 Prompts read_prompts(const nlohmann::ordered_json& value, const std::string& path,
                      const Tokenizer& tokenizer, int64_t vocab_size);
+
+/// Throws RequestError naming `field` if `num_choices` of one request are more than kMaxChoices.
+void check_choices(size_t num_prompts, size_t num_choices, const std::string& field);
 
 /// Ids of a raw prompt, BOS added where the tokenizer's files ask for it.
 std::vector<int32_t> encode_raw(const std::string& text, const Tokenizer& tokenizer);

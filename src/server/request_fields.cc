@@ -226,6 +226,10 @@ Envelope read_envelope(Fields& fields, const std::string& id_prefix, const Servi
   e.model = fields.string("model", kMaxNameBytes).value_or("default");
   if (fields.find("model") != nullptr) check_model_name(e.model, service);
   e.rid = fields.string("rid", kMaxNameBytes).value_or("");
+  // It is printed in logs: no line breaks, escapes or spaces.
+  if (!std::ranges::all_of(e.rid, [](char c) { return c > ' ' && c < '\x7f'; })) {
+    refuse_field(fields.path("rid"), "must be visible ASCII without spaces");
+  }
   if (e.rid.empty()) e.rid = id_prefix + fresh_id();
   const std::string extra = fields.string("extra_key", kMaxNameBytes).value_or("");
   const std::string salt = fields.string("cache_salt", kMaxNameBytes).value_or("");
@@ -255,10 +259,10 @@ void refuse_unavailable(Fields& fields) {
   refuse_response_format(fields);
 }
 
-void fit_context(Request& request, const char* max_name, const Service& service) {
+void fit_context(Request& request, const ContextFields& names, const Service& service) {
   const int64_t context = service.backend.load()->context_length();
   const auto prompt = static_cast<int64_t>(request.prompt_ids.size());
-  if (prompt == 0) refuse_field("prompt", "has no tokens; at least one is needed");
+  if (prompt == 0) refuse_field(names.prompt, "has no tokens; at least one is needed");
   if (service.options.allow_auto_truncate) {
     if (prompt >= context) {
       log::warn("a prompt of {} tokens is cut to {} (--allow-auto-truncate)", prompt, context - 1);
@@ -273,7 +277,7 @@ void fit_context(Request& request, const char* max_name, const Service& service)
   }
   if (prompt >= context) {
     throw RequestError(
-        Code::kInvalidArgument, "messages",
+        Code::kInvalidArgument, names.prompt,
         fmt::format(
             "This model's maximum context length is {} tokens, but the prompt has {} tokens "
             "and {} were requested for the answer. Shorten the prompt.",
@@ -282,11 +286,12 @@ void fit_context(Request& request, const char* max_name, const Service& service)
   }
   if (request.max_new_tokens && prompt + *request.max_new_tokens > context) {
     throw RequestError(
-        Code::kInvalidArgument, max_name,
+        Code::kInvalidArgument, names.max_tokens,
         fmt::format(
             "This model's maximum context length is {} tokens, but {} were requested: {} of "
             "the prompt and {} for the answer ({}).",
-            context, prompt + *request.max_new_tokens, prompt, *request.max_new_tokens, max_name),
+            context, prompt + *request.max_new_tokens, prompt, *request.max_new_tokens,
+            names.max_tokens),
         "context_length_exceeded");
   }
 }

@@ -49,9 +49,14 @@ void check_model_name(const std::string& model, const Service& service);
 /// version does not have.
 void refuse_unavailable(Fields& fields);
 
+/// What a client calls the two sides of the context.
+struct ContextFields {
+  std::string prompt;
+  std::string max_tokens;
+};
+
 /// Checks prompt plus answer against the context, or cuts them with --allow-auto-truncate.
-/// `max_name` is the field of the requested count. Throws RequestError with code word
-/// context_length_exceeded.
-void fit_context(Request& request, const char* max_name, const Service& service);
+/// Throws RequestError with code word context_length_exceeded and the field that `names` gives.
+void fit_context(Request& request, const ContextFields& names, const Service& service);
 
 }  // namespace erne::server

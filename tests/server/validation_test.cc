@@ -86,8 +86,16 @@ TEST_F(Validation, RefusesWrongValuesWithTheirPath) {
       {"/v1/completions", R"({"prompt":"a","logprobs":true})", "logprobs"},
       {"/generate", "{}", "text"},
       {"/generate", R"({"text":"a","input_ids":[1]})", "text"},
-      {"/generate", R"({"text":[1]})", "text"},
+      {"/generate", R"({"text":[1]})", "text.0"},
+      {"/generate", R"({"text":["a",[1]]})", "text.1"},
       {"/generate", R"({"input_ids":"a"})", "input_ids"},
+      {"/generate", R"({"input_ids":["a"]})", "input_ids.0"},
+      {"/generate", R"({"input_ids":[[1],"a"]})", "input_ids.1"},
+      {"/generate", R"({"input_ids":[[1],2]})", "input_ids.1"},
+      {"/generate", R"({"input_ids":[1,[2]]})", "input_ids.1"},
+      {"/generate", R"({"text":"a","rid":"a b"})", "rid"},
+      {"/generate", R"({"text":"a","rid":"a\n{}"})", "rid"},
+      {"/generate", R"({"text":"a","rid":"ä"})", "rid"},
       {"/generate", R"({"text":"a","sampling_params":{"temperature":-1}})",
        "sampling_params.temperature"},
       {"/generate", R"({"text":["a","b"],"sampling_params":[{}]})", "sampling_params"},
@@ -145,14 +153,36 @@ TEST_F(Validation, AcceptsWhatClientsSend) {
 
 TEST_F(Validation, ContextErrorsCarryPhraseAndCode) {
   const std::string longer(1000, 'x');
-  const std::string bodies[] = {R"({"prompt":")" + longer + R"("})",
-                                R"({"prompt":"a","max_tokens":1000})"};
-  for (const std::string& body : bodies) {
-    const HttpResponse response = post("/v1/completions", body);
+  struct Case {
+    const char* path;
+    std::string body;
+    const char* param;
+  };
+  const Case cases[] = {
+      {"/v1/completions", R"({"prompt":")" + longer + R"("})", "prompt"},
+      {"/v1/completions", R"({"prompt":"a","max_tokens":1000})", "max_tokens"},
+      {"/generate", R"({"text":")" + longer + R"("})", "text"},
+      {"/v1/chat/completions", R"({"messages":[{"role":"user","content":")" + longer + R"("}]})",
+       "messages"},
+  };
+  for (const Case& c : cases) {
+    const HttpResponse response = post(c.path, c.body);
     EXPECT_EQ(response.status, 400);
+    EXPECT_EQ(error_of(response).at("param"), c.param);
     EXPECT_EQ(error_of(response).at("code"), "context_length_exceeded");
     EXPECT_NE(response.body.find("maximum context length"), std::string::npos);
   }
+}
+
+TEST_F(Validation, PromptsTimesChoicesAreBounded) {
+  std::string prompts = R"(["a")";
+  for (int i = 1; i < 17; ++i) prompts += R"(,"a")";
+  prompts += "]";  // 17 * 128 = 2176
+  const std::string openai = R"({"n":128,"prompt":)" + prompts + "}";
+  expect_refused({"/v1/completions", openai.c_str(), "n"});
+  EXPECT_NE(post("/v1/completions", openai).body.find("2176"), std::string::npos);
+  const std::string native = R"({"sampling_params":{"n":128},"text":)" + prompts + "}";
+  expect_refused({"/generate", native.c_str(), "sampling_params.n"});
 }
 
 TEST_F(Validation, DeepNestingIsRefused) {
@@ -197,7 +227,9 @@ TEST_F(Validation, AbortByPrefix) {
   const auto one = send("POST", "/v1/completions", R"({"rid":"job-1","prompt":"a"})");
   const auto two = send("POST", "/v1/completions", R"({"rid":"other","prompt":"a","stream":true})");
   ASSERT_TRUE(backend_->wait_live(2));
-  EXPECT_EQ(post("/abort_request", R"({"rid":"job"})").status, 200);
+  const HttpResponse aborted = post("/abort_request", R"({"rid":"job"})");
+  EXPECT_EQ(aborted.status, 200);
+  EXPECT_EQ(aborted.body, "{}");
   EXPECT_EQ(one->wait().status, 503);  // nothing was produced
   EXPECT_EQ(service_->live.size(), 1U);
   EXPECT_EQ(call("POST", "/flush_cache").status, 400);
