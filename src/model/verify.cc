@@ -182,8 +182,10 @@ class Run {
     for (int64_t row = start_[s]; row < start_[s + 1]; ++row) {
       const float* ours = hidden.ptr<float>() + row * width;
       const float* golden = found->second.data() + (t.done + row - start_[s]) * width;
-      for (int64_t i = 0; i < width; ++i)
-        error = std::max(error, std::abs(static_cast<double>(ours[i]) - golden[i]));
+      for (int64_t i = 0; i < width; ++i) {
+        const double one = std::abs(static_cast<double>(ours[i]) - golden[i]);
+        error = std::isnan(one) ? INFINITY : std::max(error, one);
+      }
     }
     t.report.hidden_error = std::max(t.report.hidden_error, error / largest);
   }
@@ -194,6 +196,11 @@ class Run {
       return std::span(logits.ptr<float>() + static_cast<size_t>(r) * vocab, vocab);
     };
     const int64_t count = start_[s + 1] - start_[s];
+    for (int64_t i = 0; i < count; ++i) {
+      const auto logit_row = row(start_[s] + i);
+      t.report.finite &=
+          std::all_of(logit_row.begin(), logit_row.end(), [](float v) { return std::isfinite(v); });
+    }
     if (t.done < t.prompt_tokens()) {
       if (!t.golden->logits.empty()) {
         for (int64_t i = 0; i < count; ++i) compare_row(t, t.done + i, row(start_[s] + i));
@@ -227,10 +234,22 @@ SequenceReport finish(Track& t) {
   return r;
 }
 
+// What holds at every precision. A NaN also hides from the largest logit and from argmax, so it is
+// looked for by itself.
+void judge_finite(const SequenceReport& r, std::vector<std::string>& broken) {
+  if (r.finite) return;
+  broken.push_back(fmt::format("sequence {}: a logit is infinite or not a number", r.name));
+}
+
 void judge_f32(const SequenceReport& r, std::vector<std::string>& broken) {
   if (r.has_logits && !(r.max_error <= kF32Bound * r.max_logit)) {
     broken.push_back(fmt::format("sequence {}: largest error {:.3g} exceeds {:.0e} x {:.4g}",
                                  r.name, r.max_error, kF32Bound, r.max_logit));
+  }
+  if (!(r.hidden_error <= kF32Bound)) {
+    broken.push_back(fmt::format(
+        "sequence {}: largest error of a hidden state is {:.3g} of its largest value, above {:.0e}",
+        r.name, r.hidden_error, kF32Bound));
   }
   if (r.greedy_equal != r.greedy_tokens) {
     broken.push_back(fmt::format("sequence {}: greedy ids differ after {} of {} tokens", r.name,
@@ -245,7 +264,7 @@ void judge_bf16(const VerifyReport& report, const Golden& golden,
   double max_logit = 0;
   for (const SequenceReport& r : report.sequences) {
     max_logit = std::max(max_logit, r.max_logit);
-    if (r.greedy_equal != r.greedy_tokens && r.divergence_gap > kBf16GapBound * r.max_logit) {
+    if (r.greedy_equal != r.greedy_tokens && !(r.divergence_gap <= kBf16GapBound * r.max_logit)) {
       broken.push_back(
           fmt::format("sequence {}: greedy ids differ after {} tokens where the gap is {:.3g}",
                       r.name, r.greedy_equal, r.divergence_gap));
@@ -283,6 +302,7 @@ VerifyReport verify(const TextModel& model, Device& device, const Golden& golden
   }
   VerifyReport report;
   for (Track& t : tracks) report.sequences.push_back(finish(t));
+  for (const SequenceReport& r : report.sequences) judge_finite(r, report.broken);
   if (model.dtype() == DType::kF32) {
     for (const SequenceReport& r : report.sequences) judge_f32(r, report.broken);
   } else {

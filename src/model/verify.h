@@ -56,6 +56,7 @@ struct SequenceReport {
   double divergence_gap =
       0;  ///< our logit gap between our token and the golden's at the first difference
   bool has_logits = false;
+  bool finite = true;  ///< every logit seen, of the prompt and of the continuation
 };
 
 struct VerifyReport {
@@ -63,9 +64,9 @@ struct VerifyReport {
   std::vector<std::string> broken;  ///< bounds that do not hold, in words; empty means passed
 };
 
-/// Bounds, float32: max error <= 5e-6 of the largest |logit|, identical greedy ids. bfloat16: mean
-/// error over all tokens
-/// <= 1.2 x the reference's own (or 0.5 % of the largest |logit| where that is unknown); greedy may
+/// Bounds: every logit is finite. float32: max error <= 5e-6 of the largest |logit|, and of the
+/// largest value of each hidden state given; identical greedy ids. bfloat16: mean error over all
+/// tokens <= 1.2 x the reference's own (or 0.5 % of the largest |logit| where that is unknown); greedy may
 /// first differ only where the two logits are within 5 % of the largest |logit|.
 VerifyReport verify(const TextModel& model, Device& device, const Golden& golden,
                     const VerifyOptions& options);

@@ -9,6 +9,8 @@
 #include <numeric>
 #include <string>
 
+#include "base/file.h"
+#include "base/json.h"
 #include "cpu/cpu_device.h"
 #include "model/checkpoint.h"
 #include "model/verify.h"
@@ -69,6 +71,54 @@ TEST_P(GoldenCase, EveryInstructionSet) {
     Loaded(GetParam(), DType::kF32, 1, isa).expect_pass({0, 4, 16});
     Loaded(GetParam(), DType::kBF16, 1, isa).expect_pass({0, 4, 16});
   }
+}
+
+// A copy of a case with NaN as the first value of its embedding: row 0 of the tied head.
+fs::path doctored_case(const std::string& name) {
+  const fs::path folder = fs::path(testing::TempDir()) / ("erne_nan_" + name);
+  fs::remove_all(folder);
+  fs::copy(kCases / name, folder);
+  const fs::path weights = folder / "model.safetensors";
+  std::string bytes = read_file(weights);
+  uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, bytes.data(), sizeof header_bytes);
+  const Json header = parse_json(bytes.substr(8, header_bytes), "header");
+  const auto begin = header.at("model.embed_tokens.weight").at("data_offsets").at(0).get<size_t>();
+  bytes.replace(8 + header_bytes + begin, 4, "\xff\xff\xff\xff");  // NaN in float32 and bfloat16
+  write_file(weights, bytes);
+  return folder;
+}
+
+TEST(Verify, ANaNIsBrokenAtEveryPrecisionWithAndWithoutLogits) {
+  const fs::path folder = doctored_case("dense-tied");
+  const std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::open(folder);
+  const std::unique_ptr<Device> device = make_cpu_device(1, "");
+  const Golden golden = read_golden(folder / "golden.safetensors", checkpoint->config());
+  Golden ids_only = golden;  // as the JSON goldens are
+  for (GoldenSequence& sequence : ids_only.sequences) sequence.logits.clear();
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const auto model = TextModel::load(checkpoint, *device, {dtype, false});
+    for (const Golden* held : std::initializer_list<const Golden*>{&golden, &ids_only}) {
+      const VerifyReport report = verify(*model, *device, *held, {0, 4, 16});
+      for (const SequenceReport& r : report.sequences) EXPECT_FALSE(r.finite) << r.name;
+      EXPECT_GE(report.broken.size(), report.sequences.size());
+    }
+  }
+}
+
+TEST(Verify, AWrongHiddenStateIsBrokenInFloat32) {
+  Loaded m("dense-tied", DType::kF32, 1);
+  int doctored = 0;
+  for (GoldenSequence& sequence : m.golden.sequences) {
+    for (auto& [layer, values] : sequence.hidden) {
+      values[0] += 1;
+      ++doctored;
+    }
+  }
+  ASSERT_GT(doctored, 0);
+  const VerifyReport report = verify(*m.model, *m.device, m.golden, {0, 4, 16});
+  ASSERT_EQ(report.broken.size(), 1U);
+  EXPECT_NE(report.broken[0].find("hidden state"), std::string::npos) << report.broken[0];
 }
 
 INSTANTIATE_TEST_SUITE_P(Text, GoldenCase, testing::ValuesIn(kCaseNames), [](const auto& which) {
