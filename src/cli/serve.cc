@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <csignal>
@@ -17,6 +18,7 @@
 #include "cli/serve_flags.h"
 #include "cli/verbs.h"
 #include "server/server.h"
+#include "tensor/dtype.h"
 
 namespace erne::cli {
 namespace {
@@ -88,12 +90,22 @@ std::unique_ptr<ChatTemplate> load_template(const ServeFlags& flags,
   return ChatTemplate::parse(read_file(flags.chat_template, size_t{1} << 20), flags.chat_template);
 }
 
+int prompt_tokens_of_step(const EngineOptions& o) {
+  return o.chunked_prefill_size > 0 ? std::min(o.chunked_prefill_size, o.max_prefill_tokens)
+                                    : o.max_prefill_tokens;
+}
+
 void log_budget(const EngineBackend& backend) {
   const EngineStats s = backend.stats();
   const EngineOptions& o = backend.options();
-  log::info("  weights        {:>12}   loaded in {:.1f} s", human_bytes(s.weight_bytes), s.load_s);
-  log::info("  KV pool        {:>12}   {} tokens, pages of {}", human_bytes(s.kv_bytes),
-            s.pool_tokens, o.page_size);
+  log::info("memory");
+  log::info("  weights    {:>12}   {}, loaded in {:.1f} s", human_bytes(s.weight_bytes),
+            o.dtype ? dtype_name(*o.dtype) : "none", s.load_s);
+  log::info("  KV pool    {:>12}   {} tokens, pages of {}", human_bytes(s.kv_bytes), s.pool_tokens,
+            o.page_size);
+  log::info("  workspace  {:>12}   a step of {} prompt tokens and {} answers",
+            human_bytes(s.workspace_bytes), prompt_tokens_of_step(o), o.max_running_requests);
+  log::info("  free       {:>12}   once the pool is in use", human_bytes(s.free_bytes));
   log::info("  context {} tokens, {} requests at once, prompts in chunks of {}, chat template {}",
             backend.context_length(), o.max_running_requests, o.chunked_prefill_size,
             backend.chat_template().name());

@@ -177,6 +177,8 @@ EngineStats Engine::stats() const {
   stats.last_step_age_s = busy_since_s < 0 ? 0 : s.clock.now_s() - busy_since_s;
   stats.weight_bytes = s.model.weight_bytes;
   stats.kv_bytes = s.model.kv_bytes;
+  stats.workspace_bytes = s.model.workspace_bytes;
+  stats.free_bytes = s.model.free_bytes;
   stats.load_s = s.model.load_s;
   return stats;
 }

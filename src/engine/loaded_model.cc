@@ -72,6 +72,8 @@ void load_on_cpu(EngineOptions& options, std::shared_ptr<const Checkpoint> check
   m.device = make_cpu_device(options.num_threads);
   if (options.num_threads == 0) options.num_threads = available_cores();
   options.dtype = compute_dtype(options, m.config);
+  check_weights_fit(packed_weight_bytes(m.config, *m.device, *options.dtype),
+                    available_memory_bytes(), *options.dtype);
   m.model =
       TextModel::load(std::move(checkpoint), *m.device, {*options.dtype, options.show_progress});
   m.weight_bytes = m.model->weight_bytes();
@@ -81,16 +83,16 @@ void load_on_cpu(EngineOptions& options, std::shared_ptr<const Checkpoint> check
   const size_t workspace = m.model->arena_bytes(std::max(step_tokens, step_rows), step_rows);
   const KvCacheSpec spec = m.model->kv_spec(options.page_size);
   const size_t block_bytes = m.device->kv_block_bytes(spec);
-  options.max_total_tokens =
-      plan_pool_tokens(options, block_bytes, available_memory_bytes(), workspace);
+  const uint64_t free_bytes = available_memory_bytes();
+  options.max_total_tokens = plan_pool_tokens(options, block_bytes, free_bytes, workspace);
   const auto num_blocks = static_cast<int32_t>(*options.max_total_tokens / options.page_size);
   m.kv_bytes = block_bytes * static_cast<uint64_t>(num_blocks);
   m.runner = std::make_unique<ModelRunner>(
       *m.model, *m.device, m.device->make_kv_cache(spec, num_blocks), step_tokens, step_rows);
   log::info("device {}: {}", m.device->info().name, m.device->info().detail);
-  log::info("memory: weights {}, KV pool {} for {} tokens, workspace {}",
-            human_bytes(m.weight_bytes), human_bytes(m.kv_bytes), *options.max_total_tokens,
-            human_bytes(workspace));
+  m.workspace_bytes = workspace;
+  const uint64_t taken = m.kv_bytes + workspace;
+  m.free_bytes = free_bytes > taken ? free_bytes - taken : 0;
 }
 
 void load_null(EngineOptions& options, LoadedModel& m) {

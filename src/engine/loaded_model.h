@@ -24,6 +24,8 @@ struct LoadedModel {
   std::unique_ptr<Runner> runner;
   uint64_t weight_bytes = 0;
   uint64_t kv_bytes = 0;
+  uint64_t workspace_bytes = 0;  ///< of the usual step
+  uint64_t free_bytes = 0;       ///< what all of this leaves, once the pool is in use
   double load_s = 0;
 };
 

@@ -1,15 +1,25 @@
-// How large the KV pool may be: what the machine has left once the weights are packed (spec
-// serving.md 1.3).
+// What the model takes and what it leaves: whether the weights fit before they are packed, and how
+// large the KV pool may be afterwards (spec serving.md 1.3).
 #pragma once
 
 #include <cstdint>
 
+#include "device/device.h"
 #include "engine/engine.h"
+#include "model/config.h"
 
 namespace erne {
 
 /// Bytes this process may still use: MemAvailable and, if lower, what cgroup v2 or v1 leaves it.
 uint64_t available_memory_bytes();
+
+/// Bytes that packing the model's weights in `dtype` will take on the device. The embedding is read
+/// from the mapped file, whose pages the system may drop, and does not count.
+uint64_t packed_weight_bytes(const TextConfig& config, const Device& device, DType dtype);
+
+/// Throws Error{kOutOfMemory} if weights of `weight_bytes` and the least workspace do not fit into
+/// `free_bytes`, with both figures and what to change.
+void check_weights_fit(uint64_t weight_bytes, uint64_t free_bytes, DType dtype);
 
 /// Pool size in tokens, whole pages. options.max_total_tokens if set, else what fits into
 /// mem_fraction_static of `free_bytes` less `workspace_bytes`, at most what max_running_requests
