@@ -17,6 +17,12 @@
 namespace erne {
 namespace {
 
+// What a token may be long: tokenizer.json's own limit, and where merges are found by trying every
+// split, which costs the square of the length, far less (SentencePiece makes pieces of up to 16
+// characters).
+constexpr size_t kMaxTokenBytes = size_t{64} << 10;
+constexpr size_t kMaxScoredTokenBytes = 1024;
+
 constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, SentencePiece's space
 
 // llama.cpp's token types.
@@ -39,7 +45,7 @@ struct Vocabulary {
   bool added(size_t id) const { return special(id) || types[id] == kUserDefined; }
 };
 
-Vocabulary read_vocabulary(const GgufFile& file) {
+Vocabulary read_vocabulary(const GgufFile& file, size_t max_token_bytes) {
   Vocabulary vocabulary;
   auto tokens = file.texts("tokenizer.ggml.tokens");
   if (!tokens || tokens->empty())
@@ -54,6 +60,10 @@ Vocabulary read_vocabulary(const GgufFile& file) {
   }
   for (size_t id = 0; id < size; ++id) {
     const std::string_view token = vocabulary.tokens[id];
+    if (token.size() > max_token_bytes) {
+      fail(Code::kCorrupt, "{}: token {} has {} bytes; at most {} are valid", file.what(), id,
+           token.size(), max_token_bytes);
+    }
     if (!utf8::valid(token)) {
       fail(Code::kCorrupt, "{}: token {} ('{}') is not UTF-8", file.what(), id,
            utf8::sanitize(printable_name(token)));
@@ -294,7 +304,8 @@ GgufTokenizer gguf_tokenizer(const GgufFile& file) {
     fail(Code::kUnsupported, "{}: tokenizer.ggml.model '{}' is not supported; gpt2 and llama are",
          file.what(), printable_name(model));
   }
-  const Vocabulary vocabulary = read_vocabulary(file);
+  const Vocabulary vocabulary =
+      read_vocabulary(file, sentencepiece ? kMaxScoredTokenBytes : kMaxTokenBytes);
   // What llama.cpp assumes where the file does not say.
   const bool prefix_space =
       sentencepiece && file.boolean("tokenizer.ggml.add_space_prefix").value_or(true);

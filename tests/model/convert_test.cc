@@ -426,6 +426,19 @@ TEST(ConvertGguf, RefusesByName) {
          g.text("tokenizer.ggml.model", "llama").texts("tokenizer.ggml.tokens", {"a"});
        },
        "1 tokens but 0 scores"},
+      {"scored token too long to split", "llama",
+       [](GgufBuilder& g) {
+         g.text("tokenizer.ggml.model", "llama")
+             .texts("tokenizer.ggml.tokens", {std::string(1024, 'a'), std::string(1025, 'a')})
+             .f32s("tokenizer.ggml.scores", {0, 0});
+       },
+       "token 1 has 1025 bytes; at most 1024 are valid"},
+      {"token too long", "llama",
+       [](GgufBuilder& g) {
+         g.text("tokenizer.ggml.model", "gpt2")
+             .texts("tokenizer.ggml.tokens", {std::string(65537, 'a')});
+       },
+       "token 0 has 65537 bytes; at most 65536 are valid"},
       {"end token", "llama",
        [](GgufBuilder& g) {
          g.text("tokenizer.ggml.model", "llama")
@@ -486,8 +499,8 @@ TEST(ConvertGguf, RefusesMissingAndMisshapenTensors) {
 // decoder must come back as the tokenizers library wrote them, and every golden line must give its
 // ids.
 TEST(ConvertGguf, SentencePieceVocabularyGivesTheGoldenIds) {
-  const OrderedJson reference =
-      parse_ordered_json(read_file(kGoldens / "tokenizer/tokenizer.json"), "tokenizer.json");
+  const OrderedJson reference = parse_ordered_json(read_file(kGoldens / "tokenizer/tokenizer.json"),
+                                                   "tokenizer.json", {.max_keys = 10'000});
   std::map<size_t, std::string> by_id;
   for (const auto& [token, id] : reference["model"]["vocab"].items())
     by_id[id.get<size_t>()] = token;
