@@ -126,6 +126,7 @@ void warm_up(EngineBackend& backend) {
   request.max_new_tokens = 1;
   request.sampling.temperature = 0;
   request.cache_salt = "\x01warm-up";
+  request.hidden = true;
   const auto stream = std::make_shared<TokenStream>();
   backend.submit(std::move(request), stream);
   while (const auto output = stream->next()) {
