@@ -48,10 +48,16 @@ ModelRunner::ModelRunner(const TextModel& model, Device& device, KvCache cache, 
 
 void ModelRunner::reserve(int64_t num_tokens, int64_t num_rows) {
   if (num_tokens <= max_tokens_ && num_rows <= max_rows_) return;
-  max_tokens_ = std::max(num_tokens, max_tokens_);
-  max_rows_ = std::max(num_rows, max_rows_);
-  arena_ = Arena();  // frees the old one first
-  arena_ = Arena(device_.allocate(model_.arena_bytes(std::max(max_tokens_, max_rows_), max_rows_)));
+  const int64_t tokens = std::max(num_tokens, max_tokens_);
+  const int64_t rows = std::max(num_rows, max_rows_);
+  const size_t bytes = model_.arena_bytes(std::max(tokens, rows), rows);
+  // The old one is freed first, so until the new one is there this runner can hold nothing: if the
+  // allocation throws, the next step reserves again.
+  arena_ = Arena();
+  max_tokens_ = max_rows_ = 0;
+  arena_ = Arena(device_.allocate(bytes));
+  max_tokens_ = tokens;
+  max_rows_ = rows;
 }
 
 Tensor ModelRunner::forward(const Batch& batch) {
