@@ -32,7 +32,7 @@ const std::array<RealParameter, 6> kReals = {{
      "above 0, at most 1"},
     {"min_p", &SamplingFlags::min_p, &GenerationConfig::min_p, 0, 0, 1, true, "0 to 1"},
     {"repetition_penalty", &SamplingFlags::repetition_penalty,
-     &GenerationConfig::repetition_penalty, 1, 0, 2, false, "above 0, at most 2"},
+     &GenerationConfig::repetition_penalty, 1, 0.001, 2, true, "0.001 to 2"},
     {"frequency_penalty", &SamplingFlags::frequency_penalty, &GenerationConfig::frequency_penalty,
      0, -2, 2, true, "-2 to 2"},
     {"presence_penalty", &SamplingFlags::presence_penalty, &GenerationConfig::presence_penalty, 0,

@@ -9,6 +9,7 @@
 #include "base/thread_pool.h"
 #include "cpu/cpu_device.h"
 #include "engine/memory.h"
+#include "engine/validate.h"
 
 namespace erne {
 namespace {
@@ -145,6 +146,7 @@ LoadedModel load_model(EngineOptions& options) {
   } else {
     fail(Code::kInvalidArgument, "device must be \"cpu\" or \"null\", got \"{}\"", options.device);
   }
+  drop_unusable_defaults(m.generation);
   m.eos_ids = find_eos_ids(m.generation, m.tokenizer.get(), m.config.vocab_size);
   m.load_s = clock.now_s() - begin_s;
   return m;

@@ -221,6 +221,8 @@ std::optional<int32_t> Sampler::sample(std::span<const float> logits, const Samp
              logits.size(), vocab_);
   const SamplingParams& p = args.params;
   const std::span<const float> row = adjust(logits, args);
+  // A mask must not hide what the model got wrong.
+  if (row.data() != logits.data() && !scan(logits)) return std::nullopt;
   if (!scan(row)) return std::nullopt;
   if (p.temperature < kGreedyTemperature || p.top_k == 1) return arg_max(row);
   const double uniform = philox_uniform(args.seed, args.choice, args.position);

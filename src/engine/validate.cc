@@ -6,6 +6,8 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/log.h"
+#include "model/config.h"
 
 namespace erne {
 namespace {
@@ -37,8 +39,8 @@ void check_sampling(const SamplingParams& p, int64_t vocab_size) {
   need(p.top_p > 0 && p.top_p <= 1, "top_p", p.top_p, "in (0, 1]");
   need(p.top_k == -1 || p.top_k >= 1, "top_k", p.top_k, "-1 (off) or at least 1");
   need(p.min_p >= 0 && p.min_p <= 1, "min_p", p.min_p, "in [0, 1]");
-  need(p.repetition_penalty > 0 && p.repetition_penalty <= 2, "repetition_penalty",
-       p.repetition_penalty, "in (0, 2]");
+  need(p.repetition_penalty >= kMinRepetitionPenalty && p.repetition_penalty <= 2,
+       "repetition_penalty", p.repetition_penalty, "in [0.001, 2]");
   need(p.frequency_penalty >= -2 && p.frequency_penalty <= 2, "frequency_penalty",
        p.frequency_penalty, "in [-2, 2]");
   need(p.presence_penalty >= -2 && p.presence_penalty <= 2, "presence_penalty", p.presence_penalty,
@@ -85,7 +87,29 @@ int64_t check_context(Request& request, const EngineOptions& options) {
        context, prompt + wanted, prompt, wanted);
 }
 
+// Drops a default that a request could not have.
+template <typename T>
+void keep_in_range(const char* name, std::optional<T>& value, bool ok, const char* valid) {
+  if (!value || ok) return;
+  log::warn("generation_config: {} must be {}, got {}; it is ignored", name, valid, *value);
+  value.reset();
+}
+
 }  // namespace
+
+void drop_unusable_defaults(GenerationConfig& g) {
+  keep_in_range("temperature", g.temperature, g.temperature >= 0.0, "at least 0");
+  keep_in_range("top_p", g.top_p, g.top_p > 0.0 && g.top_p <= 1.0, "in (0, 1]");
+  keep_in_range("top_k", g.top_k, g.top_k >= -1, "-1 or 0 (off) or at least 1");
+  keep_in_range("min_p", g.min_p, g.min_p >= 0.0 && g.min_p <= 1.0, "in [0, 1]");
+  keep_in_range("repetition_penalty", g.repetition_penalty,
+                g.repetition_penalty >= kMinRepetitionPenalty && g.repetition_penalty <= 2.0,
+                "in [0.001, 2]");
+  keep_in_range("frequency_penalty", g.frequency_penalty,
+                g.frequency_penalty >= -2.0 && g.frequency_penalty <= 2.0, "in [-2, 2]");
+  keep_in_range("presence_penalty", g.presence_penalty,
+                g.presence_penalty >= -2.0 && g.presence_penalty <= 2.0, "in [-2, 2]");
+}
 
 int64_t validate(Request& request, const EngineOptions& options, int64_t vocab_size) {
   if (request.prompt_ids.empty())

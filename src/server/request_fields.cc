@@ -30,8 +30,8 @@ void read_distribution(Fields& fields, const GenerationConfig& defaults, Samplin
       fields.number("temperature", 0, kInfinity).value_or(defaults.temperature.value_or(1.0));
   s.top_p = positive(fields, "top_p", 1).value_or(defaults.top_p.value_or(1.0));
   s.min_p = fields.number("min_p", 0, 1).value_or(defaults.min_p.value_or(0.0));
-  s.repetition_penalty =
-      positive(fields, "repetition_penalty", 2).value_or(defaults.repetition_penalty.value_or(1.0));
+  s.repetition_penalty = fields.number("repetition_penalty", 0.001, 2)
+                             .value_or(defaults.repetition_penalty.value_or(1.0));
   s.frequency_penalty =
       fields.number("frequency_penalty", -2, 2).value_or(defaults.frequency_penalty.value_or(0.0));
   s.presence_penalty =
