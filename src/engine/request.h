@@ -75,7 +75,7 @@ struct Output {
   std::vector<int32_t> token_ids;      ///< sampled since the last output
   std::vector<TokenLogprob> logprobs;  ///< of the tokens whose text is released now, in order
   std::vector<TokenLogprob>
-      prompt_logprobs;  ///< in the first output only; entry 0 has no logprob (0)
+      prompt_logprobs;  ///< in choice 0's first output only; entry 0 has no logprob (0)
   Usage usage;
   std::optional<Finish> finish;  ///< set on the last output of the choice
   int num_retractions = 0;

@@ -43,10 +43,13 @@ void Scheduler::add(std::unique_ptr<LiveRequest> request) {
 }
 
 void Scheduler::abort(std::string_view prefix, const Finish& finish) {
+  // Those that wait leave the queue in one pass: it may be long.
+  std::erase_if(waiting_,
+                [&](const Sequence* s) { return s->request->request.id.starts_with(prefix); });
   for (const auto& [id, request] : requests_) {
     if (!id.starts_with(prefix)) continue;
     for (Sequence& sequence : request->choices) {
-      if (!sequence.finish) end(sequence, finish);
+      if (!sequence.finish) finish_sequence(sequence, finish);
     }
   }
 }
@@ -55,6 +58,7 @@ const std::vector<Piece>& Scheduler::schedule() {
   pieces_.clear();
   prefixes_in_step_.clear();
   retracted_in_step_ = false;
+  prompt_rows_left_ = kMaxPromptRows;
   ++steps_;
   if (idle()) ratio_ = initial_ratio(options_.schedule_conservativeness);
 
@@ -277,7 +281,7 @@ int64_t Scheduler::chunk_of(const Sequence& sequence, int64_t budget) const {
   int64_t limit = budget;
   const bool first_prefill = pieces_.empty() || pieces_.back().sequence->remaining() == 1;
   if (whole && first_prefill) limit = std::numeric_limits<int64_t>::max() / 2;
-  if (sequence.request->wants_prompt_logprobs()) limit = std::min(limit, kMaxPromptRows);
+  if (sequence.request->wants_prompt_logprobs()) limit = std::min(limit, prompt_rows_left_);
   const int64_t held = static_cast<int64_t>(sequence.blocks.size()) * page_;
   const int64_t room = held + available_blocks() * page_ - sequence.computed;
   limit = std::min(limit, room);
@@ -308,7 +312,10 @@ double Scheduler::reserved_tokens() const {
 void Scheduler::plan(Sequence& sequence, int64_t count) {
   take_blocks(sequence, sequence.computed + count);
   int64_t rows = sequence.computed + count == sequence.size() ? 1 : 0;
-  if (sequence.request->wants_prompt_logprobs() && sequence.choice == 0) rows = count;
+  if (sequence.request->wants_prompt_logprobs() && sequence.choice == 0) {
+    rows = count;
+    prompt_rows_left_ -= count;
+  }
   pieces_.push_back({&sequence, static_cast<int32_t>(count), static_cast<int32_t>(rows)});
 }
 
@@ -386,14 +393,18 @@ void Scheduler::advance(const Piece& piece) {
 }
 
 void Scheduler::end(Sequence& sequence, Finish finish) {
+  if (!sequence.running) std::erase(waiting_, &sequence);
+  finish_sequence(sequence, std::move(finish));
+}
+
+// `sequence` is not in the queue any more.
+void Scheduler::finish_sequence(Sequence& sequence, Finish finish) {
   sequence.finish = std::move(finish);
   if (sequence.running) {
     if (sequence.finish->reason != FinishReason::kError) share_pages(sequence);
     release(sequence);
     std::erase(running_, &sequence);
     sequence.running = false;
-  } else {
-    std::erase(waiting_, &sequence);
   }
   sequence.drop_tokens();
   if (sequence.choice == 0) sequence.request->prompt_ready = true;
@@ -401,17 +412,17 @@ void Scheduler::end(Sequence& sequence, Finish finish) {
 }
 
 void Scheduler::fail_all(const std::string& message) {
-  for (Sequence* sequence : running_) {
-    release(*sequence);
-    sequence->running = false;
-    sequence->finish = Finish{FinishReason::kError, {}, message};
-    sequence->drop_tokens();
-    ended_.push_back(sequence);
-  }
-  for (Sequence* sequence : waiting_) {
-    sequence->finish = Finish{FinishReason::kError, {}, message};
-    sequence->drop_tokens();
-    ended_.push_back(sequence);
+  // An exception may have come between two changes of the lists: a sequence can be in both, or in
+  // none. Whatever has not ended ends here, once.
+  for (const auto& [id, request] : requests_) {
+    for (Sequence& sequence : request->choices) {
+      if (sequence.finish) continue;
+      release(sequence);
+      sequence.running = false;
+      sequence.finish = Finish{FinishReason::kError, {}, message};
+      sequence.drop_tokens();
+      ended_.push_back(&sequence);
+    }
   }
   running_.clear();
   waiting_.clear();

@@ -33,8 +33,8 @@ struct Piece {
   int32_t num_rows;
 };
 
-/// A step asks for at most this many rows of logits per prompt chunk (prompt_logprobs); bounds the
-/// logits' memory.
+/// A step asks for at most this many rows of prompt logits (prompt_logprobs), all its prompts
+/// together; bounds the logits' memory.
 inline constexpr int64_t kMaxPromptRows = 128;
 
 class Scheduler {
@@ -80,6 +80,7 @@ class Scheduler {
   void take_blocks(Sequence& sequence, int64_t num_tokens);
   void attach_prefix(Sequence& sequence);
   void release(Sequence& sequence);
+  void finish_sequence(Sequence& sequence, Finish finish);
   void share_pages(Sequence& sequence);
   void retract(Sequence& victim);
   Sequence* choose_victim() const;
@@ -108,6 +109,7 @@ class Scheduler {
   std::vector<Piece> pieces_;
   std::vector<Hash128> prefixes_in_step_;
   bool retracted_in_step_ = false;
+  int64_t prompt_rows_left_ = 0;  // of kMaxPromptRows, in this step
   int prefill_streak_ = 0;
   uint64_t steps_ = 0;
   double ratio_;

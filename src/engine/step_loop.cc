@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <utility>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -171,22 +172,22 @@ void StepLoop::close_ended() {
 }
 
 void StepLoop::publish() {
-  for (Sequence* sequence : touched_) {
+  // Each entry leaves its list before it is told: should telling fail, fail_all meets no stale one.
+  const std::vector<Sequence*> touched = std::exchange(touched_, {});
+  for (Sequence* sequence : touched) {
     if (sequence->finish) continue;  // below
     const int unseen = sequence->generated() - sequence->emitted;
     if (sequence->emitted == 0 || unseen >= sequence->request->request.stream_interval) {
       emit(*sequence);
     }
   }
-  touched_.clear();
-  for (Sequence* sequence : scheduler_.ended()) {
-    finish_text(*sequence);
+  const std::vector<Sequence*> ended = std::exchange(scheduler_.ended(), {});
+  num_closed_ = 0;
+  for (Sequence* sequence : ended) {
     emit(*sequence);
     LiveRequest& request = *sequence->request;
     if (++request.told_choices == request.request.n) scheduler_.remove(request);
   }
-  scheduler_.ended().clear();
-  num_closed_ = 0;
 }
 
 void StepLoop::finish_text(Sequence& sequence) {
@@ -199,12 +200,23 @@ void StepLoop::finish_text(Sequence& sequence) {
     finish = Finish{FinishReason::kStop, std::move(*stop), {}};
 }
 
+// Never throws: a request whose output cannot be built or told must not take others with it.
 void StepLoop::emit(Sequence& sequence) {
+  const LiveRequest& request = *sequence.request;
+  try {
+    if (sequence.finish) finish_text(sequence);
+    request.sink->on_output(next_output(sequence));
+  } catch (const std::exception& e) {
+    log::error("request {}: an output was lost: {}", request.request.id, e.what());
+  }
+}
+
+Output StepLoop::next_output(Sequence& sequence) {
   const LiveRequest& request = *sequence.request;
   Output output;
   output.choice = sequence.choice;
   sequence.text.take(output);
-  if (!sequence.prompt_logprobs_sent) {
+  if (sequence.choice == 0 && !sequence.prompt_logprobs_sent) {
     output.prompt_logprobs = request.prompt_logprobs;
     sequence.prompt_logprobs_sent = true;
   }
@@ -214,11 +226,7 @@ void StepLoop::emit(Sequence& sequence) {
   output.num_retractions = sequence.num_retractions;
   output.queue_s = std::max(request.queue_s, 0.0);
   sequence.emitted = sequence.generated();
-  try {
-    request.sink->on_output(std::move(output));
-  } catch (const std::exception& e) {
-    log::error("request {}: its sink threw: {}", request.request.id, e.what());
-  }
+  return output;
 }
 
 void StepLoop::measure(size_t num_tokens) {

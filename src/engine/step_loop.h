@@ -53,6 +53,7 @@ class StepLoop {
   void close_ended();
   void finish_text(Sequence& sequence);
   void emit(Sequence& sequence);
+  Output next_output(Sequence& sequence);
   void measure(size_t num_tokens);
 
   const EngineOptions& options_;

@@ -127,7 +127,7 @@ class CompletionFormat final : public AnswerFormat {
     choice.begun = true;
     if (!shape_.logprobs) return nullptr;
     if (!first || shape_.echoes.empty()) return choice.writer.add(output.logprobs);
-    // The engine may give the prompt's logprobs to the first choice only: the others repeat them.
+    // The engine gives the prompt's logprobs to the first choice only: the others repeat them.
     auto& of_prompt = at(prompt, 0).prompt_logprobs;
     if (of_prompt.empty()) of_prompt = output.prompt_logprobs;
     std::vector<TokenLogprob> all =

@@ -57,8 +57,10 @@ class GenerateFormat final : public AnswerFormat {
   GenerateFormat(GenerateShape shape, const Tokenizer& tokenizer)
       : shape_(std::move(shape)), tokenizer_(tokenizer) {
     for (const int n : shape_.n) {
-      first_choice_.push_back(choices_.size());
-      choices_.resize(choices_.size() + static_cast<size_t>(n));
+      const size_t first = choices_.size();
+      first_choice_.push_back(first);
+      choices_.resize(first + static_cast<size_t>(n));
+      for (size_t i = first; i < choices_.size(); ++i) choices_[i].first = first;
     }
   }
 
@@ -91,6 +93,7 @@ class GenerateFormat final : public AnswerFormat {
 
  private:
   struct Choice {
+    size_t first = 0;  // choice 0 of its prompt, which alone is told the prompt's logprobs
     std::string text;
     std::vector<int32_t> ids;
     std::vector<TokenLogprob> logprobs, prompt_logprobs;
@@ -138,9 +141,9 @@ class GenerateFormat final : public AnswerFormat {
     std::span<const TokenLogprob> input;
     const bool from_start = shape_.logprob_start == 0;
     if (shape_.logprob_start >= 0) {
-      const auto skip =
-          std::min(static_cast<size_t>(shape_.logprob_start), choice.prompt_logprobs.size());
-      input = std::span(choice.prompt_logprobs).subspan(skip);
+      const std::vector<TokenLogprob>& of_prompt = choices_[choice.first].prompt_logprobs;
+      input = std::span(of_prompt).subspan(
+          std::min(static_cast<size_t>(shape_.logprob_start), of_prompt.size()));
     }
     const bool text = shape_.text_in_logprobs;
     meta["input_token_logprobs"] = generate_logprobs(input, text, from_start, tokenizer_);

@@ -180,7 +180,7 @@ TEST(Invariance, PromptLogprobsIgnoreTheCacheAndChunking) {
     fixture.run();
     const std::vector<TokenLogprob>& got = sink->choices[0].prompt_logprobs;
     ASSERT_EQ(got.size(), 61U);
-    EXPECT_EQ(sink->choices[1].prompt_logprobs.size(), 61U);
+    EXPECT_TRUE(sink->choices[1].prompt_logprobs.empty()) << "told once, with choice 0";
     EXPECT_EQ(got[0].logprob, 0);
     if (reference.empty()) reference = got;
     for (size_t i = 0; i < got.size(); ++i) {

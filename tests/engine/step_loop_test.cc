@@ -3,10 +3,16 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
+#include <new>
+#include <stdexcept>
 
+#include "base/error.h"
 #include "engine/loop_fixture.h"
 #include "engine/table_tokenizer.h"
+#include "engine/validate.h"
+#include "model/config.h"
 
 namespace erne {
 namespace {
@@ -166,6 +172,138 @@ TEST(StepLoop, NanEndsOneRequestAndNoOther) {
   EXPECT_EQ(sinks[0]->choices[0].ids.size(), 10U);
   EXPECT_EQ(sinks[2]->choices[0].ids.size(), 10U);
   EXPECT_EQ(loop.stats().used_tokens, 0);
+}
+
+/// Counts the rows of logits that steps ask for.
+class CountingRunner final : public Runner {
+ public:
+  explicit CountingRunner(Runner& inner) : inner_(inner) {}
+  Tensor forward(const Batch& batch) override {
+    most_rows = std::max(most_rows, static_cast<int64_t>(batch.logit_rows.size()));
+    return inner_.forward(batch);
+  }
+  int64_t vocab_size() const override { return inner_.vocab_size(); }
+  int64_t most_rows = 0;
+
+ private:
+  Runner& inner_;
+};
+
+std::unique_ptr<LiveRequest> live_request(Request request, uint64_t serial,
+                                          std::shared_ptr<OutputSink> sink, Ledger& ledger) {
+  request.id = std::to_string(serial);
+  auto live = std::make_unique<LiveRequest>(std::move(request), std::move(sink), nullptr);
+  live->serial = serial;
+  live->max_new_tokens = live->request.max_new_tokens.value();
+  ledger.enter(live->request.id, live->queued_tokens());
+  return live;
+}
+
+TEST(StepLoop, PromptLogprobsOfManyRequestsStayWithinOneBudgetOfRows) {
+  EngineOptions options = small_options();
+  options.chunked_prefill_size = 1024;
+  options.max_prefill_tokens = 1024;
+  LoopFixture fixture(options);
+  CountingRunner runner(fixture.runner);
+  StepLoop loop(options, runner, nullptr, fixture.clock, fixture.ledger, {});
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (uint64_t i = 0; i < 6; ++i) {
+    Request request = greedy_request(random_ids(i, 90), 4);
+    request.prompt_logprobs = true;
+    sinks.push_back(std::make_shared<RecordingSink>());
+    loop.add(live_request(request, i, sinks.back(), fixture.ledger));
+  }
+  for (int i = 0; i < 1000 && !loop.idle(); ++i) {
+    loop.step();
+    loop.publish();
+  }
+  EXPECT_GT(runner.most_rows, 90);
+  EXPECT_LE(runner.most_rows, kMaxPromptRows + options.max_running_requests);
+  for (const auto& sink : sinks) EXPECT_EQ(sink->choices[0].prompt_logprobs.size(), 90U);
+}
+
+class ThrowingSink final : public OutputSink {
+ public:
+  void on_output(Output) override {
+    ++calls;
+    throw std::runtime_error("no more");
+  }
+  int calls = 0;
+};
+
+TEST(StepLoop, AFailureWhileTellingLosesOneRequestOnly) {
+  LoopFixture fixture;
+  const auto bad = std::make_shared<ThrowingSink>();
+  const auto good = std::make_shared<RecordingSink>();
+  fixture.loop.add(live_request(greedy_request({1, 2, 3}, 5), 0, bad, fixture.ledger));
+  fixture.loop.add(live_request(greedy_request({4, 5, 6}, 5), 1, good, fixture.ledger));
+  fixture.run();
+  EXPECT_EQ(bad->calls, 5);
+  EXPECT_EQ(good->choices[0].ids.size(), 5U);
+}
+
+/// Fails in one step.
+class FailingRunner final : public Runner {
+ public:
+  FailingRunner(Runner& inner, int step) : inner_(inner), steps_left_(step) {}
+  Tensor forward(const Batch& batch) override {
+    if (steps_left_-- == 0) throw std::bad_alloc();
+    return inner_.forward(batch);
+  }
+  int64_t vocab_size() const override { return inner_.vocab_size(); }
+
+ private:
+  Runner& inner_;
+  int steps_left_;
+};
+
+TEST(StepLoop, AFailedStepEndsEveryRequestOnceEvenWhenOneHasJustEnded) {
+  LoopFixture fixture;
+  FailingRunner runner(fixture.runner, 3);
+  StepLoop loop(fixture.options, runner, nullptr, fixture.clock, fixture.ledger, {});
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (uint64_t i = 0; i < 12; ++i) {  // some run, some wait
+    sinks.push_back(std::make_shared<RecordingSink>());
+    loop.add(live_request(greedy_request(random_ids(i, 20), 30), i, sinks.back(), fixture.ledger));
+  }
+  for (int i = 0; i < 3; ++i) {
+    loop.step();
+    loop.publish();
+  }
+  loop.abort("5", "enough");  // has ended, but is not told when the step fails
+  EXPECT_THROW(loop.step(), std::bad_alloc);
+  loop.fail_all("broken");
+  loop.fail_all("broken twice");
+  loop.publish();
+  EXPECT_TRUE(loop.idle());
+  for (size_t i = 0; i < sinks.size(); ++i) {
+    ASSERT_TRUE(sinks[i]->done(1)) << i;
+    EXPECT_EQ(sinks[i]->choices[0].finish->message, i == 5 ? "enough" : "broken");
+  }
+  EXPECT_EQ(loop.stats().used_tokens, 0);
+  EXPECT_EQ(fixture.ledger.queued(), 0);
+}
+
+TEST(Validate, RefusesWhatWouldLeaveTheRangeOfAFloatAndDropsSuchDefaults) {
+  LoopFixture fixture;
+  Request request = greedy_request({1, 2}, 3);
+  request.sampling.repetition_penalty = 1e-40;
+  EXPECT_THROW(fixture.submit(request), Error);
+  request.sampling.repetition_penalty = kMinRepetitionPenalty;
+  const auto sink = fixture.submit(request);
+  fixture.run();
+  EXPECT_EQ(sink->choices[0].finish->reason, FinishReason::kLength);
+
+  GenerationConfig generation;
+  generation.top_p = 0;
+  generation.repetition_penalty = 2.5;
+  generation.frequency_penalty = 1;
+  generation.temperature = 0.7;
+  drop_unusable_defaults(generation);
+  EXPECT_EQ(generation.top_p, std::nullopt);
+  EXPECT_EQ(generation.repetition_penalty, std::nullopt);
+  EXPECT_EQ(generation.frequency_penalty, 1);
+  EXPECT_EQ(generation.temperature, 0.7);
 }
 
 }  // namespace

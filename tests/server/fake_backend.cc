@@ -166,7 +166,7 @@ bool FakeBackend::step(Live& live, const std::string& reply) {
       output.token_ids = {id};
       if (request.logprobs)
         output.logprobs = {{id, -0.5F, {{id, -0.5F}, {id == 65 ? 66 : 65, -1.5F}}}};
-      if (choice.done == 0 && request.prompt_logprobs) {
+      if (choice.index == 0 && choice.done == 0 && request.prompt_logprobs) {
         for (const int32_t p : request.prompt_ids)
           output.prompt_logprobs.push_back({p, -2, {{p, -2.F}}});
       }
