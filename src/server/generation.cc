@@ -59,6 +59,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void schedule(std::unique_lock<std::mutex>& lock);
   void drain();
   void consume(Item item, std::string& events);
+  void fail_all(const std::string& message);
   void observe(Prompt& prompt, const Output& output);
   void prompt_ended(Prompt& prompt);
   void finish(std::string& events);
@@ -225,7 +226,7 @@ void Generation::drain() {
         consume(std::move(item), events);
       } catch (const std::exception& e) {
         log::error("request {}: {}", plan_.rid, e.what());
-        error_ = "internal error while wording the answer";
+        fail_all("internal error while wording the answer");
       }
     }
     if (open_prompts_ == 0) {
@@ -244,7 +245,7 @@ void Generation::consume(Item item, std::string& events) {
   const bool last = output.finish && --prompt.open_choices == 0;
   if (output.finish) {
     prompt.aborted = prompt.aborted || output.finish->reason == FinishReason::kAbort;
-    if (output.finish->reason == FinishReason::kError) error_ = output.finish->message;
+    if (output.finish->reason == FinishReason::kError) fail_all(output.finish->message);
   }
   if (last) {
     --open_prompts_;
@@ -255,6 +256,13 @@ void Generation::consume(Item item, std::string& events) {
   } else {
     plan_.format->add(item.prompt, std::move(item.output));
   }
+}
+
+/// The answer is an error now whatever else comes: the other choices and prompts need not run.
+void Generation::fail_all(const std::string& message) {
+  if (error_) return;
+  error_ = message;
+  cancel("another choice of the request has failed");
 }
 
 void Generation::observe(Prompt& prompt, const Output& output) {

@@ -1,6 +1,7 @@
 #include "server/fake_backend.h"
 
 #include <chrono>
+#include <utility>
 
 #include "base/error.h"
 
@@ -24,6 +25,8 @@ ByteTokenizer::ByteTokenizer() {
 
 std::vector<int32_t> ByteTokenizer::encode(std::string_view text,
                                            std::span<const ByteRange>) const {
+  encoding_.fetch_add(1);
+  held_.wait(true);
   std::vector<int32_t> ids;
   for (const char c : text) ids.push_back(static_cast<unsigned char>(c));
   return ids;
@@ -62,7 +65,7 @@ std::string FakeBackend::submit(Request request, std::shared_ptr<OutputSink> sin
   if (live_.size() >= max_live_)
     fail(Code::kUnavailable, "the queue is full: {} requests wait", live_.size());
   last_ = request;
-  Live live{std::move(request), std::move(sink), {}, false};
+  Live live{std::move(request), std::move(sink), {}, false, std::exchange(fail_next_, false)};
   for (int i = 0; i < live.request.n; ++i) {
     live.choices.push_back({i, 0, StreamDecoder(tokenizer_, live.request.skip_special_tokens)});
   }
@@ -133,13 +136,13 @@ void FakeBackend::run() {
     const auto can_work = [this] {
       if (stopping_ || (!held_ && !live_.empty())) return true;
       for (const Live& live : live_) {
-        if (live.aborted) return true;
+        if (live.aborted || live.fails) return true;
       }
       return false;
     };
     changed_.wait(lock, can_work);
     for (auto it = live_.begin(); it != live_.end();) {
-      const bool done = (!held_ || it->aborted) && step(*it, reply_);
+      const bool done = (!held_ || it->aborted || it->fails) && step(*it, reply_);
       it = done ? live_.erase(it) : std::next(it);
     }
     changed_.notify_all();
@@ -149,9 +152,31 @@ void FakeBackend::run() {
   }
 }
 
+void FakeBackend::set_fail_next() {
+  const std::lock_guard lock(mutex_);
+  fail_next_ = true;
+}
+
+void FakeBackend::set_encode_held(bool held) {
+  tokenizer_.held_.store(held);
+  tokenizer_.held_.notify_all();
+}
+
+/// Ends the first choice with an error. True if it was the only one.
+bool FakeBackend::fail_first(Live& live) {
+  live.fails = false;
+  Output output;
+  output.choice = live.choices.front().index;
+  output.finish = Finish{FinishReason::kError, {}, "the first choice fails"};
+  live.sink->on_output(std::move(output));
+  live.choices.pop_front();
+  return live.choices.empty();
+}
+
 /// True once all choices have finished.
 bool FakeBackend::step(Live& live, const std::string& reply) {
   const Request& request = live.request;
+  if (live.fails) return fail_first(live);
   for (auto it = live.choices.begin(); it != live.choices.end();) {
     Choice& choice = *it;
     Output output;

@@ -32,7 +32,10 @@ class ByteTokenizer final : public Tokenizer {
   int32_t vocab_size() const override { return 257; }
 
  private:
+  friend class FakeBackend;
   std::vector<std::string> tokens_;
+  mutable std::atomic<bool> held_ = false;
+  mutable std::atomic<int> encoding_ = 0;
 };
 
 class FakeBackend final : public Backend {
@@ -59,6 +62,12 @@ class FakeBackend final : public Backend {
   void set_max_live(size_t count);
   /// What stats() says of the queue.
   void set_queued(int count);
+  /// The first choice of the next request fails with an engine error at once, held or not.
+  void set_fail_next();
+  /// Tokenizing waits until this is false again.
+  void set_encode_held(bool held);
+  /// Texts that were given to the tokenizer.
+  int encoded() const { return tokenizer_.encoding_.load(); }
   uint64_t aborted() const { return aborted_.load(); }
   /// Calls of flush_cache().
   uint64_t flushes() const { return flushes_.load(); }
@@ -78,9 +87,11 @@ class FakeBackend final : public Backend {
     std::shared_ptr<OutputSink> sink;
     std::list<Choice> choices;
     bool aborted = false;
+    bool fails = false;
   };
 
   void run();
+  static bool fail_first(Live& live);
   bool step(Live& live, const std::string& reply);
 
   ByteTokenizer tokenizer_;
@@ -91,7 +102,7 @@ class FakeBackend final : public Backend {
   std::list<Live> live_;
   std::string reply_ = "Hello";
   Request last_;
-  bool held_ = false, stopping_ = false;
+  bool held_ = false, stopping_ = false, fail_next_ = false;
   size_t max_live_ = 1000;
   int queued_ = 0;
   std::atomic<uint64_t> aborted_ = 0, flushes_ = 0;
