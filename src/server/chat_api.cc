@@ -6,6 +6,7 @@
 #include "server/generation.h"
 #include "server/logprobs.h"
 #include "server/openai.h"
+#include "server/prompts.h"
 
 namespace erne::server {
 namespace {
@@ -153,7 +154,9 @@ void chat_completions(Service& service, const HttpRequest& http,
   Request request;
   read_sampling(fields, kChatNames, service, request);
   read_logprobs(fields, request);
-  request.prompt_ids = backend.tokenizer().encode(render_chat(fields, service));
+  const PromptText prompt = render_chat(fields, service);
+  check_text_fits(std::string_view(prompt.text), "messages", service);
+  request.prompt_ids = backend.tokenizer().encode(prompt);
   request.cache_salt = envelope.salt;
   fields.log_unknown();
   fit_context(request, {"messages", "max_completion_tokens"}, service);

@@ -178,6 +178,7 @@ void completions(Service& service, const HttpRequest& http,
   request.cache_salt = envelope.salt;
   const OrderedJson* prompt = fields.find("prompt");
   if (prompt == nullptr) refuse_field("prompt", "is required");
+  check_text_fits(*prompt, "prompt", service);
   Prompts prompts =
       read_prompts(*prompt, "prompt", backend.tokenizer(), backend.config().vocab_size);
   check_choices(prompts.ids.size(), prompts.ids.size() * static_cast<size_t>(request.n), "n");
@@ -194,10 +195,13 @@ void completions(Service& service, const HttpRequest& http,
   shape.continuous_usage = envelope.continuous_usage;
   shape.cache_report = service.options.enable_cache_report;
   for (std::vector<int32_t>& ids : prompts.ids) {
-    if (echo) shape.echoes.push_back(backend.tokenizer().decode(ids, request.skip_special_tokens));
     Request one = request;
     one.prompt_ids = std::move(ids);
     fit_context(one, {"prompt", "max_tokens"}, service);
+    if (echo) {
+      shape.echoes.push_back(
+          backend.tokenizer().decode(one.prompt_ids, request.skip_special_tokens));
+    }
     plan.requests.push_back(std::move(one));
   }
   plan.rid = envelope.rid;

@@ -229,6 +229,7 @@ void generate(Service& service, const HttpRequest& http,
   refuse_unavailable(fields);
   const Envelope envelope = read_envelope(fields, "", service);
   const Backend& backend = *service.backend.load();
+  if (const OrderedJson* text = fields.find("text")) check_text_fits(*text, "text", service);
   Prompts prompts = read_input(fields, backend);
 
   GenerateShape shape;

@@ -1,10 +1,37 @@
 #include "server/prompts.h"
 
+#include <algorithm>
+
 #include "base/json.h"
 #include "server/api_error.h"
 #include "server/fields.h"
 
 namespace erne::server {
+
+void check_text_fits(std::string_view text, const std::string& path, const Service& service) {
+  if (service.options.allow_auto_truncate) return;
+  const auto context = static_cast<uint64_t>(service.backend.load()->context_length());
+  const size_t longest = std::max<size_t>(1, service.longest_token_bytes);
+  if (text.size() / longest <= context) return;
+  throw RequestError(
+      Code::kInvalidArgument, path,
+      fmt::format("This model's maximum context length is {} tokens, but the prompt has {} bytes "
+                  "of text, which is more than {} tokens. Shorten the prompt.",
+                  context, text.size(), text.size() / longest),
+      "context_length_exceeded");
+}
+
+void check_text_fits(const OrderedJson& prompt, const std::string& path, const Service& service) {
+  if (prompt.is_string()) {
+    check_text_fits(std::string_view(prompt.get_ref<const std::string&>()), path, service);
+  }
+  if (!prompt.is_array()) return;
+  for (size_t i = 0; i < prompt.size(); ++i) {
+    if (!prompt[i].is_string()) continue;
+    check_text_fits(std::string_view(prompt[i].get_ref<const std::string&>()),
+                    fmt::format("{}.{}", path, i), service);
+  }
+}
 
 std::vector<int32_t> encode_raw(const std::string& text, const Tokenizer& tokenizer) {
   std::vector<int32_t> ids = tokenizer.encode(text);

@@ -3,8 +3,10 @@
 
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "server/service.h"
 #include "token/tokenizer.h"
 
 namespace erne::server {
@@ -28,6 +30,13 @@ Prompts read_prompts(const nlohmann::ordered_json& value, const std::string& pat
 
 /// Throws RequestError naming `field` if `num_choices` of one request are more than kMaxChoices.
 void check_choices(size_t num_prompts, size_t num_choices, const std::string& field);
+
+/// Refuses text that is longer than the context's tokens could spell, before the work of tokenizing
+/// it; not with --allow-auto-truncate. Throws RequestError with code word context_length_exceeded.
+void check_text_fits(std::string_view text, const std::string& path, const Service& service);
+/// The same for every text in `prompt`, which may be of any type.
+void check_text_fits(const nlohmann::ordered_json& prompt, const std::string& path,
+                     const Service& service);
 
 /// Ids of a raw prompt, BOS added where the tokenizer's files ask for it.
 std::vector<int32_t> encode_raw(const std::string& text, const Tokenizer& tokenizer);

@@ -19,7 +19,15 @@ namespace {
 
 using Responder = std::shared_ptr<HttpResponder>;
 
-/// Everything a route needs; on a text thread unless Route::on_io.
+/// Where a route runs.
+enum class Place {
+  kText,     ///< behind the prompts of others: whatever tokenizes
+  kControl,  ///< a thread of its own, so that stats and aborts work while a huge prompt is
+             ///< tokenized
+  kIo,       ///< quick: probes work under any load
+};
+
+/// Everything a route needs.
 struct Call {
   Service& service;
   Health& health;
@@ -33,8 +41,7 @@ struct Route {
   void (*run)(const Call& call);
   bool admin = false;
   bool needs_model = true;
-  bool on_io =
-      false;  ///< quick: answered without a text thread, so that probes work under any load
+  Place place = Place::kText;
   bool takes_json = false;
 };
 
@@ -99,31 +106,31 @@ void run_root(const Call& c) {
 
 constexpr bool kJson = true;
 constexpr auto kRoutes = std::to_array<Route>({
-    {"/v1/chat/completions", "POST", run_chat, false, true, false, kJson},
-    {"/v1/completions", "POST", run_completions, false, true, false, kJson},
-    {"/generate", "POST, PUT", run_generate, false, true, false, kJson},
-    {"/tokenize", "POST", run_tokenize, false, true, false, kJson},
-    {"/v1/tokenize", "POST", run_tokenize, false, true, false, kJson},
-    {"/detokenize", "POST", run_detokenize, false, true, false, kJson},
-    {"/v1/detokenize", "POST", run_detokenize, false, true, false, kJson},
-    {"/apply-template", "POST", run_apply_template, false, true, false, kJson},
-    {"/v1/models", "GET, HEAD", run_models},
-    {"/get_model_info", "GET, HEAD", run_model_info},
-    {"/model_info", "GET, HEAD", run_model_info},
-    {"/get_server_info", "GET, HEAD", run_server_info},
-    {"/server_info", "GET, HEAD", run_server_info},
-    {"/get_load", "GET, HEAD", run_load},
-    {"/v1/loads", "GET, HEAD", run_load},
-    {"/metrics", "GET, HEAD", run_metrics},
-    {"/health", "GET, HEAD", run_health, false, false, true},
-    {"/health_generate", "GET, HEAD", run_health, false, false, true},
-    {"/ready", "GET, HEAD", run_ready, false, false, true},
-    {"/ping", "GET, HEAD", run_ping, false, false, true},
-    {"/", "GET, HEAD", run_root, false, false, true},
+    {"/v1/chat/completions", "POST", run_chat, false, true, Place::kText, kJson},
+    {"/v1/completions", "POST", run_completions, false, true, Place::kText, kJson},
+    {"/generate", "POST, PUT", run_generate, false, true, Place::kText, kJson},
+    {"/tokenize", "POST", run_tokenize, false, true, Place::kText, kJson},
+    {"/v1/tokenize", "POST", run_tokenize, false, true, Place::kText, kJson},
+    {"/detokenize", "POST", run_detokenize, false, true, Place::kText, kJson},
+    {"/v1/detokenize", "POST", run_detokenize, false, true, Place::kText, kJson},
+    {"/apply-template", "POST", run_apply_template, false, true, Place::kText, kJson},
+    {"/v1/models", "GET, HEAD", run_models, false, true, Place::kControl},
+    {"/get_model_info", "GET, HEAD", run_model_info, false, true, Place::kControl},
+    {"/model_info", "GET, HEAD", run_model_info, false, true, Place::kControl},
+    {"/get_server_info", "GET, HEAD", run_server_info, false, true, Place::kControl},
+    {"/server_info", "GET, HEAD", run_server_info, false, true, Place::kControl},
+    {"/get_load", "GET, HEAD", run_load, false, true, Place::kControl},
+    {"/v1/loads", "GET, HEAD", run_load, false, true, Place::kControl},
+    {"/metrics", "GET, HEAD", run_metrics, false, true, Place::kControl},
+    {"/health", "GET, HEAD", run_health, false, false, Place::kIo},
+    {"/health_generate", "GET, HEAD", run_health, false, false, Place::kIo},
+    {"/ready", "GET, HEAD", run_ready, false, false, Place::kIo},
+    {"/ping", "GET, HEAD", run_ping, false, false, Place::kIo},
+    {"/", "GET, HEAD", run_root, false, false, Place::kIo},
     {"/flush_cache", "GET, POST", run_flush, true},
-    {"/abort_request", "POST", run_abort, true, true, false, kJson},
+    {"/abort_request", "POST", run_abort, true, true, Place::kControl, kJson},
 });
-constexpr Route kModelRoute{"/v1/models/", "GET, HEAD", run_model};
+constexpr Route kModelRoute{"/v1/models/", "GET, HEAD", run_model, false, true, Place::kControl};
 
 /// Routes of the reference that this version refuses by name.
 struct Unbuilt {
@@ -195,6 +202,16 @@ HttpResponse no_such_route(std::string_view path) {
   return error_response(404, fmt::format("no route '{}'", path.substr(0, 256)));
 }
 
+HttpResponse stopping() { return unavailable("stopping: the server takes no new requests", 5); }
+
+std::optional<HttpResponse> check_phase(const Route& route, Phase phase) {
+  if (!route.needs_model || phase == Phase::kReady) return std::nullopt;
+  if (phase == Phase::kStarting) return unavailable("starting: the model is loading", 2);
+  // While draining, what observes or ends running requests still works.
+  if (!route.takes_json || route.admin) return std::nullopt;
+  return stopping();
+}
+
 HttpResponse preflight(const HttpRequest& request) {
   HttpResponse response;
   response.status = 204;
@@ -226,15 +243,12 @@ std::optional<HttpResponse> Api::check_head(const HttpRequest& request) {
     return response;
   }
   if (route->takes_json && !is_json(request.header("content-type"))) {
-    return error_response(415, fmt::format("Unsupported Media Type: '{}'; send application/json",
-                                           request.header("content-type").substr(0, 128)));
+    return error_response(
+        415, fmt::format("Unsupported Media Type: '{}'; send Content-Type: application/json "
+                         "(curl: -H 'Content-Type: application/json')",
+                         request.header("content-type").substr(0, 128)));
   }
-  const Phase phase = service_.phase.load();
-  if (!route->needs_model || phase == Phase::kReady) return std::nullopt;
-  if (phase == Phase::kStarting) return unavailable("starting: the model is loading", 2);
-  // While draining, what observes or ends running requests still works.
-  if (!route->takes_json || route->admin) return std::nullopt;
-  return unavailable("stopping: the server takes no new requests", 5);
+  return check_phase(*route, service_.phase.load());
 }
 
 void Api::handle(HttpRequest request, std::shared_ptr<HttpResponder> responder) {
@@ -248,12 +262,19 @@ void Api::handle(HttpRequest request, std::shared_ptr<HttpResponder> responder) 
       responder->respond(response_of(e, shared->id));
     }
   };
-  if (route->on_io) return work();
+  if (route->place == Place::kIo) return work();
+  // Counted before the phase is read: a drain that begins now waits for us, or we see it. The body
+  // may have ended long after check_head.
   service_.handling.fetch_add(1);
-  service_.parse_pool.post([this, work] {
+  auto refused = check_phase(*route, service_.phase.load());
+  TaskPool& pool = route->place == Place::kControl ? service_.control_pool : service_.parse_pool;
+  const bool taken = !refused && pool.post([this, work] {
     work();
     service_.handling.fetch_sub(1);
   });
+  if (taken) return;
+  responder->respond(refused ? std::move(*refused) : stopping());
+  service_.handling.fetch_sub(1);
 }
 
 HttpResponse Api::refuse(int status, std::string_view message) {

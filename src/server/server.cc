@@ -39,24 +39,26 @@ Server::~Server() { stop(); }
 
 uint16_t Server::port() const { return http_->server.port(); }
 
-void Server::attach(Backend& backend) {
-  service_->backend.store(&backend);
-  service_->phase.store(Phase::kReady);
-}
+void Server::attach(Backend& backend) { service_->attach(backend); }
 
 void Server::drain(std::chrono::milliseconds grace) {
   service_->phase.store(Phase::kDraining);
-  const auto busy = [this] { return service_->handling.load() > 0 || service_->live.size() > 0; };
-  const auto wait = [&](std::chrono::milliseconds time) {
+  const auto running = [this] {
+    return service_->handling.load() > 0 || service_->live.size() > 0;
+  };
+  // Also answers on their way to slow readers.
+  const auto busy = [&] { return running() || http_->server.num_busy() > 0; };
+  const auto wait = [](const auto& condition, std::chrono::milliseconds time) {
     const auto deadline = std::chrono::steady_clock::now() + time;
-    while (busy() && std::chrono::steady_clock::now() < deadline)
+    while (condition() && std::chrono::steady_clock::now() < deadline)
       std::this_thread::sleep_for(kPoll);
   };
-  wait(grace);
+  wait(busy, grace);
   if (!busy()) return;
-  log::warn("the grace period is over: {} requests are ended", service_->live.size());
+  log::warn("the grace period is over: {} requests are ended, {} answers have not been read",
+            service_->live.size(), http_->server.num_busy());
   service_->live.cancel("");
-  wait(kAbortTime);
+  wait(running, kAbortTime);
 }
 
 void Server::stop() {
@@ -65,6 +67,7 @@ void Server::stop() {
   // The last answers are on their way to sockets: idle connections do not hold us, busy ones get a
   // moment.
   service_->parse_pool.stop();
+  service_->control_pool.stop();
   const auto deadline = std::chrono::steady_clock::now() + kFlushTime;
   while (http_->server.num_busy() > 0 && std::chrono::steady_clock::now() < deadline) {
     std::this_thread::sleep_for(kPoll);

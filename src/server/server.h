@@ -21,8 +21,8 @@ class Server {
   uint16_t port() const;
   /// From now on requests are accepted. `backend` must outlive stop().
   void attach(Backend& backend);
-  /// Refuses new requests, waits for the running ones up to `grace`, then ends them with finish
-  /// reason abort.
+  /// Refuses new requests, waits up to `grace` until the running ones have ended and their clients
+  /// have read the answers, then ends what runs with finish reason abort.
   void drain(std::chrono::milliseconds grace);
   /// Closes all connections and stops the text threads; the backend is not used any more
   /// afterwards.

@@ -1,11 +1,21 @@
 #include "server/service.h"
 
+#include <algorithm>
 #include <vector>
 
 namespace erne::server {
 
 double unix_time_s() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+void Service::attach(Backend& b) {
+  const Tokenizer& tokenizer = b.tokenizer();
+  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    longest_token_bytes = std::max(longest_token_bytes, tokenizer.token_bytes(id).size());
+  }
+  backend.store(&b);
+  phase.store(Phase::kReady);
 }
 
 bool LiveRequests::add(const std::string& rid, std::function<void()> cancel) {

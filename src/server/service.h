@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -71,11 +72,15 @@ struct Service {
         metrics(options.metrics_prefix, options.served_model_name, options.buckets,
                 options.collect_tokens_histogram) {}
 
+  /// From now on requests are let in. `backend` must outlive the pools.
+  void attach(Backend& backend);
+
   const ServerOptions options;
   Metrics metrics;
   LiveRequests live;
   std::atomic<Phase> phase = Phase::kStarting;
   std::atomic<Backend*> backend = nullptr;  ///< set before kReady, never changed after
+  size_t longest_token_bytes = 0;           ///< set with backend
   std::atomic<uint64_t> cancelled_total = 0;
   double start_time_s = 0;  ///< Unix time
   std::function<void(std::chrono::milliseconds, std::function<void()>)>
@@ -83,6 +88,7 @@ struct Service {
   std::function<size_t()> num_connections;  ///< HttpServer's
   std::atomic<int> handling = 0;  ///< requests on their way from the io thread to being live
   TaskPool parse_pool{options.text_threads};  ///< requests: JSON, templates, tokenizing
+  TaskPool control_pool{1};                   ///< stats, models and aborts: never behind a prompt
   TaskPool format_pool{1};  ///< answers; apart, so that a huge prompt does not stall streams
 };
 

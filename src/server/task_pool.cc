@@ -16,13 +16,14 @@ void TaskPool::stop() {
   threads_.clear();
 }
 
-void TaskPool::post(std::function<void()> task) {
+bool TaskPool::post(std::function<void()> task) {
   {
     const std::lock_guard lock(mutex_);
-    if (stopping_) return;
+    if (stopping_) return false;
     tasks_.push_back(std::move(task));
   }
   ready_.notify_one();
+  return true;
 }
 
 void TaskPool::work() {

@@ -17,10 +17,11 @@ class TaskPool {
   TaskPool(const TaskPool&) = delete;
   TaskPool& operator=(const TaskPool&) = delete;
   ~TaskPool() { stop(); }
-  /// Runs what was posted, then joins; what is posted later is dropped. Not from a task.
+  /// Runs what was posted, then joins; what is posted later is refused. Not from a task.
   void stop();
-  /// In order of posting, each task on one thread. A task must not throw. Thread-safe.
-  void post(std::function<void()> task);
+  /// In order of posting, each task on one thread. A task must not throw. False, and the task will
+  /// not run, once stop() has begun. Thread-safe.
+  bool post(std::function<void()> task);
 
  private:
   void work();

@@ -62,7 +62,9 @@ class ApiFixture : public ::testing::Test {
  protected:
   ~ApiFixture() override {
     if (!service_) return;
+    backend_->set_encode_held(false);
     service_->parse_pool.stop();
+    service_->control_pool.stop();
     backend_.reset();  // ends what still runs
     service_->format_pool.stop();
   }
@@ -74,8 +76,7 @@ class ApiFixture : public ::testing::Test {
     service_ = std::make_unique<Service>(std::move(options));
     service_->later = [](std::chrono::milliseconds, std::function<void()>) {};
     service_->num_connections = [] { return size_t{1}; };
-    service_->backend.store(backend_.get());
-    service_->phase.store(Phase::kReady);
+    service_->attach(*backend_);
     api_ = std::make_unique<Api>(*service_);
   }
 

@@ -22,6 +22,68 @@ TEST_F(Routes, UnknownRouteMethodAndType) {
   EXPECT_EQ(call("OPTIONS", "/v1/completions").status, 204);
 }
 
+TEST_F(Routes, FormTypeIsToldTheHeader) {
+  const HttpResponse response = call("POST", "/v1/chat/completions", "{}",
+                                     {{"Content-Type", "application/x-www-form-urlencoded"}});
+  EXPECT_EQ(response.status, 415);
+  EXPECT_NE(response.body.find("-H 'Content-Type: application/json'"), std::string::npos);
+}
+
+TEST_F(Routes, StatsAndAbortsDoNotWaitForTokenizing) {
+  ServerOptions options;
+  options.enable_metrics = true;
+  start(options);
+  backend_->set_held(true);
+  const auto running = send("POST", "/v1/completions", R"({"rid":"r","prompt":"a"})");
+  ASSERT_TRUE(backend_->wait_live(1));
+  backend_->set_encode_held(true);
+  const auto huge = send("POST", "/v1/completions", R"({"prompt":"huge"})");
+  for (const char* path :
+       {"/metrics", "/get_load", "/v1/models", "/v1/models/m", "/server_info", "/get_model_info"}) {
+    EXPECT_EQ(call("GET", path).status, 200) << path;
+  }
+  EXPECT_EQ(post("/abort_request", R"({"rid":"r"})").status, 200);
+  EXPECT_EQ(running->wait().status, 503);
+  backend_->set_encode_held(false);
+  backend_->set_held(false);
+  EXPECT_EQ(huge->wait().status, 200);
+}
+
+TEST_F(Routes, TextThatCannotFitIsRefusedBeforeTokenizing) {
+  start({});
+  const std::string text(4 * 1001, 'x');  // the longest token has 4 bytes, the context 1000 tokens
+  for (const auto& [path, body] : std::vector<std::pair<std::string, std::string>>{
+           {"/v1/completions", R"({"prompt":")" + text + "\"}"},
+           {"/v1/completions", R"({"prompt":["a",")" + text + "\"]}"},
+           {"/generate", R"({"text":")" + text + "\"}"},
+           {"/v1/chat/completions",
+            R"({"messages":[{"role":"user","content":")" + text + "\"}]}"}}) {
+    const HttpResponse response = post(path, body);
+    EXPECT_EQ(response.status, 400) << path;
+    EXPECT_EQ(error_of(response).at("code"), "context_length_exceeded");
+    EXPECT_NE(response.body.find("maximum context length is 1000 tokens"), std::string::npos);
+  }
+  EXPECT_EQ(backend_->encoded(), 0);
+  EXPECT_EQ(post("/tokenize", R"({"prompt":")" + text + "\"}").status, 200);  // may be any size
+}
+
+TEST_F(Routes, OneFailureEndsTheOtherChoicesAndPrompts) {
+  start({});
+  backend_->set_held(true);
+  for (const char* body : {R"({"prompt":["a","b"],"n":2})", R"({"prompt":"a","n":4})",
+                           R"({"prompt":["a","b"],"n":2,"stream":true})"}) {
+    const uint64_t before = backend_->aborted();
+    backend_->set_fail_next();
+    const HttpResponse response = post("/v1/completions", body);
+    EXPECT_TRUE(backend_->wait_live(0)) << body;
+    EXPECT_EQ(backend_->aborted(), before + 3) << body;
+    const bool stream = response.content_type == "text/event-stream";
+    EXPECT_EQ(response.status, stream ? 200 : 500) << body;
+    EXPECT_NE(response.body.find("the first choice fails"), std::string::npos) << response.body;
+    EXPECT_NE(response.body.find("\"code\":500"), std::string::npos) << response.body;
+  }
+}
+
 TEST_F(Routes, UnbuiltRoutesAreNamed) {
   for (const char* path : {"/v1/responses", "/v1/messages/count_tokens", "/api/chat",
                            "/v1/embeddings", "/open_session"}) {
@@ -120,6 +182,29 @@ TEST_F(Routes, ProbesAreHidden) {
   EXPECT_TRUE(backend_->last().hidden);
   EXPECT_EQ(post("/v1/completions", R"({"prompt":"a"})").status, 200);
   EXPECT_FALSE(backend_->last().hidden);
+}
+
+TEST_F(Routes, RequestsThatEndWhileStoppingAreRefused) {
+  start({});
+  const auto late = [&](const std::string& path) {
+    HttpRequest request;  // check_head let it pass before the stop
+    request.method = "POST";
+    request.path = path;
+    request.body = R"({"prompt":"a","text":"a","rid":"none"})";
+    const auto responder = std::make_shared<RecordingResponder>();
+    api_->handle(std::move(request), responder);
+    return responder->wait();
+  };
+  service_->phase.store(Phase::kDraining);
+  for (const char* path : {"/v1/completions", "/v1/chat/completions", "/generate", "/tokenize"}) {
+    const HttpResponse response = late(path);
+    EXPECT_EQ(response.status, 503) << path;
+    EXPECT_NE(header_of(response, "Retry-After"), "") << path;
+  }
+  EXPECT_EQ(late("/abort_request").status, 200);
+  service_->control_pool.stop();
+  EXPECT_EQ(call("GET", "/v1/models").status, 503);
+  EXPECT_EQ(service_->handling.load(), 0);
 }
 
 TEST_F(Routes, Root) {

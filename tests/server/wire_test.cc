@@ -15,6 +15,16 @@ std::string steady(const std::string& body) {
 
 class Wire : public ApiFixture {};
 
+TEST_F(Wire, EchoIsThePromptThatRan) {
+  ServerOptions options;
+  options.allow_auto_truncate = true;
+  start(options);
+  backend_->set_reply("!");
+  const std::string body = R"({"prompt":")" + std::string(1200, 'x') + R"(","echo":true})";
+  const auto answer = parse_ordered_json(post("/v1/completions", body).body, "answer");
+  EXPECT_EQ(answer["choices"][0]["text"], std::string(999, 'x') + "!");
+}
+
 constexpr const char* kChat =
     R"({"rid":"r1","model":"x","messages":[{"role":"user","content":"hi"}])";
 
