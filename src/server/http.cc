@@ -41,6 +41,9 @@ constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
 constexpr size_t kChunkBytes = size_t{16} << 10;
 /// Unparsed bytes at which reading pauses.
 constexpr size_t kReadBytes = size_t{64} << 10;
+/// Bytes behind a running answer at which the connection is closed: only a read tells that a client
+/// has gone, so while one waits for its answer reading never pauses.
+constexpr size_t kPipelinedBytes = size_t{1} << 20;
 /// After an answer that closes, this much of the client's rest is read and dropped: closing at once
 /// would reset the connection and could take the answer with it.
 constexpr size_t kLingerBytes = size_t{256} << 20;
@@ -156,7 +159,12 @@ class Session : public std::enable_shared_from_this<Session> {
 
 asio::awaitable<void> Session::read_loop([[maybe_unused]] std::shared_ptr<Session> self) {
   while (!closed_) {
-    if (in_.size() >= kReadBytes) {  // pipelined bytes wait for the request before them
+    if (exchange_ && in_.size() >= kPipelinedBytes) {
+      log::debug("a connection is closed: {} bytes wait behind a running answer", in_.size());
+      close();
+      break;
+    }
+    if (!exchange_ && in_.size() >= kReadBytes) {
       room_.expires_at(SteadyClock::time_point::max());
       co_await room_.async_wait(kToken);
       continue;
@@ -300,6 +308,7 @@ asio::awaitable<bool> Session::run_exchange(HttpRequest request, bool keep_alive
     });
   };
   exchange_ = std::make_shared<Exchange>(server_.options.max_pending_bytes, std::move(notify));
+  room_.cancel();
   HttpRequest head;  // what decorate() and the answer need once the body has moved on
   head.method = request.method;
   head.path = request.path;

@@ -211,6 +211,43 @@ TEST_F(Http, VanishedClientsAreCancelled) {
   expect_works();
 }
 
+TEST_F(Http, VanishedClientIsNoticedBehindPipelinedBytes) {
+  port();
+  backend_.set_held(true);
+  RawClient client(port());
+  ASSERT_TRUE(client.send(post("/v1/completions", kStream) +
+                          post("/v1/completions", std::string(300'000, ' '))));
+  ASSERT_TRUE(backend_.wait_live(1));
+  client.close();
+  EXPECT_TRUE(backend_.wait_live(0));
+  EXPECT_EQ(backend_.aborted(), 1U);
+}
+
+TEST_F(Http, TooMuchBehindARunningAnswerCloses) {
+  port();
+  backend_.set_held(true);
+  RawClient client(port());
+  client.send(post("/v1/completions", kStream));
+  ASSERT_TRUE(backend_.wait_live(1));
+  client.send(post("/v1/completions", std::string(20'000'000, ' ')));
+  EXPECT_TRUE(backend_.wait_live(0));
+  EXPECT_EQ(backend_.aborted(), 1U);
+  backend_.set_held(false);
+  expect_works();
+}
+
+TEST_F(Http, LargeRequestBehindAnAnswerIsAnswered) {
+  port();
+  backend_.set_held(true);
+  RawClient client(port());
+  ASSERT_TRUE(client.send(post("/v1/completions", kPrompt) +
+                          post("/v1/completions", kPrompt + std::string(300'000, ' '))));
+  ASSERT_TRUE(backend_.wait_live(1));
+  backend_.set_held(false);
+  EXPECT_TRUE(client.take_answer().starts_with("HTTP/1.1 200"));
+  EXPECT_TRUE(client.take_answer().starts_with("HTTP/1.1 200"));
+}
+
 TEST_F(Http, VanishedClientCancelsOnlyItself) {
   port();
   backend_.set_held(true);
@@ -331,6 +368,43 @@ TEST_F(Http, DrainAbortsWhatOutlivesTheGrace) {
   server_->drain(10ms);
   EXPECT_TRUE(running.read_until("data: [DONE]"));
   EXPECT_TRUE(backend_.wait_live(0));
+}
+
+TEST_F(Http, BodyThatEndsWhileDrainingIsRefused) {
+  port();
+  backend_.set_held(true);
+  RawClient running(port());
+  running.send(post("/v1/completions", kPrompt));
+  ASSERT_TRUE(backend_.wait_live(1));
+  RawClient late(port());
+  late.send("POST /v1/completions HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 14\r\n\r\n");
+  ASSERT_TRUE(late.read_until("100 Continue\r\n\r\n"));  // past check_head
+  std::thread drain([&] { server_->drain(10s); });
+  EXPECT_TRUE(eventually([&] { return server_->service().phase.load() == Phase::kDraining; }));
+  late.send(kPrompt);
+  EXPECT_TRUE(late.read_until("HTTP/1.1 503"));
+  EXPECT_TRUE(late.read_until("Retry-After: "));
+  backend_.set_held(false);
+  drain.join();
+}
+
+TEST_F(Http, DrainWaitsForASlowReader) {
+  backend_.set_reply(std::string(900, 'x'));
+  port();
+  RawClient client(port(), 4096);
+  // The answer is whole at once but larger than what the sockets hold.
+  client.send(post("/v1/completions", R"({"prompt":"a","n":100,"max_tokens":900,"logprobs":5})"));
+  ASSERT_TRUE(client.read_until("HTTP/1.1 200"));
+  ASSERT_TRUE(eventually([&] { return server_->service().live.size() == 0; }));
+  std::atomic<bool> drained = false;
+  std::thread drain([&] {
+    server_->drain(20s);
+    drained.store(true);
+  });
+  std::this_thread::sleep_for(100ms);
+  EXPECT_FALSE(drained.load());
+  EXPECT_TRUE(client.take_answer().ends_with("}"));
+  drain.join();
 }
 
 TEST_F(Http, PortInUseIsAnError) {
