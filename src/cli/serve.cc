@@ -60,18 +60,24 @@ class StopSignals {
     sigaddset(&signals_, SIGTERM);
     sigaddset(&signals_, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
-    std::thread([this] { take(); }).detach();  // waits in the kernel until the process ends
+    // Waits in the kernel until the process ends, so past serve()'s end: the state is its own too.
+    std::thread([state = state_, signals = signals_] { take(*state, signals); }).detach();
   }
-  bool stop() const { return count_.load() > 0; }
-  void serving() { serving_.store(true); }
+  bool stop() const { return state_->count.load() > 0; }
+  void serving() { state_->serving.store(true); }
 
  private:
-  void take() {
+  struct State {
+    std::atomic<int> count{0};
+    std::atomic<bool> serving{false};
+  };
+
+  static void take(State& state, const sigset_t& signals) {
     for (;;) {
       int signal = 0;
-      if (sigwait(&signals_, &signal) != 0) continue;
-      const bool second = count_.fetch_add(1) > 0;
-      if (second || !serving_.load()) {
+      if (sigwait(&signals, &signal) != 0) continue;
+      const bool second = state.count.fetch_add(1) > 0;
+      if (second || !state.serving.load()) {
         log::warn("{}: exiting now", second ? "second signal" : "stopped while starting");
         std::_Exit(second ? 1 : 0);
       }
@@ -80,8 +86,7 @@ class StopSignals {
   }
 
   sigset_t signals_{};
-  std::atomic<int> count_{0};
-  std::atomic<bool> serving_{false};
+  const std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 std::unique_ptr<ChatTemplate> load_template(const ServeFlags& flags,
