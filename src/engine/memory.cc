@@ -1,10 +1,12 @@
 #include "engine/memory.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -15,23 +17,64 @@ namespace {
 
 // Beside the weights: tokenizer, code, threads, and a step of a few tokens.
 constexpr uint64_t kLeastWorkspace = uint64_t{64} << 20;
+constexpr uint64_t kUnlimited = std::numeric_limits<uint64_t>::max();
 constexpr uint64_t kGenerousPool = uint64_t{8} << 30;
 // Block ids are int32 and so are positions in a block table; the hash runner and kernels index with
 // 64 bits.
 constexpr uint64_t kMaxBlocks = uint64_t{1} << 30;
 
-std::optional<uint64_t> read_number(const char* path) {
+namespace fs = std::filesystem;
+
+// How the two versions of the memory controller name their files.
+struct CgroupFiles {
+  const char *limit, *usage, *inactive_cache, *active_cache;
+};
+constexpr CgroupFiles kV2 = {"memory.max", "memory.current", "inactive_file", "active_file"};
+constexpr CgroupFiles kV1 = {"memory.limit_in_bytes", "memory.usage_in_bytes",
+                             "total_inactive_file", "total_active_file"};
+
+std::optional<uint64_t> read_number(const fs::path& path) {
   std::ifstream file(path);
   uint64_t value = 0;
   if (file >> value) return value;
   return std::nullopt;  // absent, or "max"
 }
 
-std::optional<uint64_t> cgroup_free(const char* limit_path, const char* usage_path) {
-  const auto limit = read_number(limit_path);
-  const auto usage = read_number(usage_path);
-  if (!limit || !usage) return std::nullopt;
-  return *limit > *usage ? *limit - *usage : 0;
+// Page cache that the kernel gives back before it kills: usage counts it.
+uint64_t reclaimable(const fs::path& group, const CgroupFiles& files) {
+  std::ifstream file(group / "memory.stat");
+  uint64_t bytes = 0;
+  std::string key;
+  uint64_t value = 0;
+  while (file >> key >> value) {
+    if (key == files.inactive_cache || key == files.active_cache) bytes += value;
+  }
+  return bytes;
+}
+
+uint64_t free_in_group(const fs::path& group, const CgroupFiles& files) {
+  const auto limit = read_number(group / files.limit);
+  const auto usage = read_number(group / files.usage);
+  if (!limit || !usage) return kUnlimited;
+  const uint64_t used = *usage - std::min(*usage, reclaimable(group, files));
+  return *limit > used ? *limit - used : 0;
+}
+
+// The least of the group `path` below `mount` and all above it. A path from outside a container's
+// view has no folders here: its mount shows the own group as the root.
+uint64_t free_up_to_root(const fs::path& mount, const std::string& path, const CgroupFiles& files) {
+  uint64_t bytes = free_in_group(mount, files);
+  fs::path group = mount;
+  for (const fs::path& name : fs::path(path).relative_path()) {
+    if (name == "..") return bytes;
+    group /= name;
+    bytes = std::min(bytes, free_in_group(group, files));
+  }
+  return bytes;
+}
+
+bool names_memory(std::string_view controllers) {
+  return ("," + std::string(controllers) + ",").find(",memory,") != std::string::npos;
 }
 
 uint64_t mem_available() {
@@ -42,21 +85,29 @@ uint64_t mem_available() {
   while (file >> key >> kib >> unit) {
     if (key == "MemAvailable:") return kib * 1024;
   }
-  return std::numeric_limits<uint64_t>::max();
+  return kUnlimited;
 }
 
 }  // namespace
 
-uint64_t available_memory_bytes() {
-  uint64_t bytes = mem_available();
-  if (const auto v2 = cgroup_free("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"))
-    bytes = std::min(bytes, *v2);
-  if (const auto v1 = cgroup_free("/sys/fs/cgroup/memory/memory.limit_in_bytes",
-                                  "/sys/fs/cgroup/memory/memory.usage_in_bytes")) {
-    bytes = std::min(bytes, *v1);
+uint64_t cgroup_free_bytes(const fs::path& root) {
+  const fs::path mount = root / "sys/fs/cgroup";
+  uint64_t bytes = std::min(free_in_group(mount, kV2), free_in_group(mount / "memory", kV1));
+  std::ifstream groups(root / "proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {  // "id:controllers:path"
+    const size_t first = line.find(':');
+    const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    const std::string path = line.substr(second + 1);
+    if (controllers.empty()) bytes = std::min(bytes, free_up_to_root(mount, path, kV2));
+    if (names_memory(controllers))
+      bytes = std::min(bytes, free_up_to_root(mount / "memory", path, kV1));
   }
   return bytes;
 }
+
+uint64_t available_memory_bytes() { return std::min(mem_available(), cgroup_free_bytes("/")); }
 
 namespace {
 

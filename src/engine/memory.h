@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 
 #include "device/device.h"
 #include "engine/engine.h"
@@ -10,7 +11,11 @@
 
 namespace erne {
 
-/// Bytes this process may still use: MemAvailable and, if lower, what cgroup v2 or v1 leaves it.
+/// What the process's cgroup (v2 or v1) and all above it leave, page cache counted as free; the
+/// largest value without a limit. `root`: where /proc and /sys are, "/" but in tests.
+uint64_t cgroup_free_bytes(const std::filesystem::path& root);
+
+/// Bytes this process may still use: MemAvailable and, if lower, what its cgroups leave it.
 uint64_t available_memory_bytes();
 
 /// Bytes that packing the model's weights in `dtype` will take on the device. The embedding is read
