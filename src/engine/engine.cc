@@ -47,7 +47,7 @@ struct Engine::State {
         model(load_model(options)),
         ledger(options.max_queued_requests, options.max_queued_tokens),
         loop(options, *model.runner, model.tokenizer.get(), clock, ledger, model.eos_ids) {
-    publish_stats();
+    publish_stats(false);
     thread = std::thread([this] { run(); });
   }
 
@@ -60,7 +60,7 @@ struct Engine::State {
   void run();
   void step();
   void handle(Command& command);
-  void publish_stats();
+  void publish_stats(bool worked);
 
   EngineOptions options;  // resolved by load_model
   LoadedModel model;
@@ -91,9 +91,9 @@ void Engine::State::handle(Command& command) {
 void Engine::State::step() {
   std::vector<Command> commands = mailbox.take();  // new and cancelled requests
   for (Command& command : commands) handle(command);
-  if (!commands.empty()) publish_stats();
+  if (!commands.empty()) publish_stats(false);
   const bool worked = loop.step();  // schedule, forward, sample, commit
-  publish_stats();
+  publish_stats(worked);
   loop.publish();  // stream out
   if (!worked) mailbox.wait_for(loop.idle() ? 500ms : 10ms);
 }
@@ -106,7 +106,7 @@ void Engine::State::run() {
     } catch (const std::exception& e) {
       log::error("a step of the engine failed, its requests end with an error: {}", e.what());
       loop.fail_all(fmt::format("the engine failed while it ran this request: {}", e.what()));
-      publish_stats();
+      publish_stats(false);
       loop.publish();
     }
   }
@@ -117,11 +117,16 @@ void Engine::State::run() {
   loop.publish();
 }
 
-void Engine::State::publish_stats() {
+// A turn that did nothing is no progress: a scheduler that is stuck must show.
+void Engine::State::publish_stats(bool worked) {
   EngineStats now = loop.stats();
   const std::lock_guard lock(stats_mutex);
   stats = now;
-  busy_since_s = loop.idle() ? -1 : clock.now_s();
+  if (loop.idle()) {
+    busy_since_s = -1;
+  } else if (worked || busy_since_s < 0) {
+    busy_since_s = clock.now_s();
+  }
 }
 
 Engine::Engine(const EngineOptions& options) : state_(std::make_unique<State>(options)) {}
@@ -174,7 +179,8 @@ EngineStats Engine::stats() const {
     busy_since_s = s.busy_since_s;
   }
   stats.queued = std::max(stats.queued, s.ledger.queued());  // counts those still in the mailbox
-  stats.last_step_age_s = busy_since_s < 0 ? 0 : s.clock.now_s() - busy_since_s;
+  const double progress_s = std::max(busy_since_s, s.model.runner->last_progress_s());
+  stats.last_step_age_s = busy_since_s < 0 ? 0 : std::max(0.0, s.clock.now_s() - progress_s);
   stats.weight_bytes = s.model.weight_bytes;
   stats.kv_bytes = s.model.kv_bytes;
   stats.workspace_bytes = s.model.workspace_bytes;

@@ -62,7 +62,7 @@ struct EngineStats {
            evicted_tokens_total = 0;
   uint64_t steps_total = 0;
   double last_step_age_s =
-      0;  ///< since the last completed step, 0 when nothing runs or waits; for /health
+      0;  ///< since the last completed layer, 0 when nothing runs or waits; for /health
   uint64_t weight_bytes = 0, kv_bytes = 0;
   uint64_t workspace_bytes = 0;  ///< of the usual step
   uint64_t free_bytes = 0;       ///< left at start-up by weights, pool and workspace

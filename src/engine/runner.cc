@@ -64,7 +64,10 @@ Tensor ModelRunner::forward(const Batch& batch) {
   reserve(batch.num_tokens(), static_cast<int64_t>(batch.logit_rows.size()));
   arena_.reset();
   Ctx ctx{device_, arena_};
-  return model_.forward(ctx, batch, cache_);
+  const LayerDone layer_done = [this] {
+    progress_s_.store(clock_.now_s(), std::memory_order_relaxed);
+  };
+  return model_.forward(ctx, batch, cache_, {}, layer_done);
 }
 
 int64_t ModelRunner::vocab_size() const { return model_.config().vocab_size; }

@@ -3,11 +3,13 @@
 // `--device null` and the tests a model that hashes its context, does the work.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
 
+#include "base/clock.h"
 #include "device/device.h"
 #include "engine/scheduler.h"
 #include "tensor/arena.h"
@@ -23,6 +25,9 @@ class Runner {
   /// vocab_size()] in host memory, valid until the next call.
   virtual Tensor forward(const Batch& batch) = 0;
   virtual int64_t vocab_size() const = 0;
+  /// When (SystemClock) a forward last got on, at least once a layer; < 0: never, or not told. Any
+  /// thread: a long step on a slow machine is not a dead one.
+  virtual double last_progress_s() const { return -1; }
 };
 
 /// Turns pieces into a Batch; its arrays are reused from step to step.
@@ -45,6 +50,7 @@ class ModelRunner final : public Runner {
               int64_t max_rows);
   Tensor forward(const Batch& batch) override;
   int64_t vocab_size() const override;
+  double last_progress_s() const override { return progress_s_.load(std::memory_order_relaxed); }
 
  private:
   void reserve(int64_t num_tokens, int64_t num_rows);
@@ -55,6 +61,8 @@ class ModelRunner final : public Runner {
   Arena arena_;
   int64_t max_tokens_ = 0;
   int64_t max_rows_ = 0;
+  SystemClock clock_;
+  std::atomic<double> progress_s_{-1};
 };
 
 /// Computes nothing but a hash. Its KV cache holds, per position, the token, so the next token

@@ -111,7 +111,7 @@ size_t TextModel::arena_bytes(int64_t num_tokens, int64_t num_logit_rows) const 
 }
 
 Tensor TextModel::forward(Ctx& ctx, const Batch& batch, KvCache& cache,
-                          const HiddenObserver& observer) const {
+                          const HiddenObserver& observer, const LayerDone& layer_done) const {
   const TextConfig& config = state_->config;
   const TextWeights& w = state_->weights;
   const Step step{ctx, config, batch, cache, w.dtype, w.inv_freq};
@@ -123,6 +123,7 @@ Tensor TextModel::forward(Ctx& ctx, const Batch& batch, KvCache& cache,
   for (int layer = 0; layer < config.num_layers; ++layer) {
     if (observer) observer(layer, x);
     decoder_layer(step, w.layers[static_cast<size_t>(layer)], layer, x);
+    if (layer_done) layer_done();
   }
   if (observer)
     observer(config.num_layers, ops::rms_norm(ctx, x, w.norm, config.rms_norm_eps, DType::kF32));

@@ -25,6 +25,9 @@ struct LoadOptions {
 /// after model.norm.
 using HiddenObserver = std::function<void(int layer, const Tensor& hidden)>;
 
+/// Called after each layer: whoever watches a long step knows that it gets on.
+using LayerDone = std::function<void()>;
+
 class TextModel {
  public:
   /// Packs all weights; the embedding table stays in the mapped checkpoint, which the model keeps.
@@ -48,8 +51,8 @@ class TextModel {
   /// Runs one step: writes the batch's keys and values to the cache and returns f32 logits
   /// [batch.logit_rows.size(), V] in ctx.arena, in host-readable memory. Positions and block tables
   /// must be valid (the caller's invariant).
-  Tensor forward(Ctx& ctx, const Batch& batch, KvCache& cache,
-                 const HiddenObserver& observer = {}) const;
+  Tensor forward(Ctx& ctx, const Batch& batch, KvCache& cache, const HiddenObserver& observer = {},
+                 const LayerDone& layer_done = {}) const;
 
  private:
   struct State;

@@ -8,6 +8,8 @@
 #include <string>
 
 #include "engine/engine.h"
+#include "engine/loaded_model.h"
+#include "engine/step_loop.h"
 #include "model/config.h"
 #include "model/verify.h"
 
@@ -177,6 +179,26 @@ TEST(EngineModel, NullDeviceRunsWithoutWeights) {
   request.ignore_eos = true;
   EXPECT_EQ(run_all(engine, {request})[0][0].ids.size(), 50U);
   EXPECT_EQ(engine.stats().weight_bytes, 0U);
+}
+
+TEST(EngineModel, ARunnerTellsThatItGetsOn) {
+  EngineOptions options = model_options("dense-tied");
+  const LoadedModel m = load_model(options);
+  EXPECT_LT(m.runner->last_progress_s(), 0);
+  const SystemClock clock;
+  Ledger ledger(options.max_queued_requests, options.max_queued_tokens);
+  StepLoop loop(options, *m.runner, nullptr, clock, ledger, {});
+  Request request;
+  request.id = "one";
+  request.prompt_ids = {5, 6, 7};
+  auto live = std::make_unique<LiveRequest>(request, std::make_shared<TokenStream>(), nullptr);
+  live->max_new_tokens = 1;
+  ledger.enter(request.id, live->queued_tokens());
+  loop.add(std::move(live));
+  const double before_s = clock.now_s();
+  loop.step();
+  EXPECT_GE(m.runner->last_progress_s(), before_s);
+  loop.publish();
 }
 
 }  // namespace
