@@ -18,6 +18,7 @@
 #include "cli/serve_flags.h"
 #include "cli/verbs.h"
 #include "server/server.h"
+#include "server/step_log.h"
 #include "tensor/dtype.h"
 
 namespace erne::cli {
@@ -144,8 +145,7 @@ void warm_up(EngineBackend& backend) {
 
 /// Exit 1 when work waits and no step ends for so long: an orchestrator restarts us, clients see a
 /// closed connection.
-void check_watchdog(const EngineBackend& backend, double limit_s) {
-  const EngineStats s = backend.stats();
+void check_watchdog(const EngineStats& s, double limit_s) {
   if (s.running + s.queued == 0 || s.last_step_age_s <= limit_s) return;
   log::error(
       "watchdog: no step for {:.0f} s; {} run, {} wait, {} of {} KV tokens used, {} steps so far",
@@ -195,9 +195,12 @@ void serve(const CLI::App& app, const ServeFlags& flags) {
   signals.serving();
   log::info("erne is ready: {}", url);
 
+  server::StepLog step_log(backend.stats(), static_cast<uint64_t>(flags.decode_log_interval));
   while (!signals.stop()) {
     std::this_thread::sleep_for(kTick);
-    check_watchdog(backend, flags.watchdog_s);
+    const EngineStats stats = backend.stats();
+    check_watchdog(stats, flags.watchdog_s);
+    for (const std::string& line : step_log.lines(stats)) log::info("{}", line);
   }
   server.drain(std::chrono::milliseconds(static_cast<int64_t>(flags.grace_s * 1000)));
   server.stop();

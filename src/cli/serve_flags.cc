@@ -82,6 +82,9 @@ void add_observe_flags(CLI::App& app, ServeFlags& f) {
       ->capture_default_str();
   add(app, g, "--log-requests-format", f.log_requests_format, "text or json")
       ->capture_default_str();
+  add(app, g, "--decode-log-interval", f.decode_log_interval,
+      "Steps between log lines of the engine's work; 0: none")
+      ->capture_default_str();
   add_switch(app, g, "--enable-metrics", s.enable_metrics, "Prometheus text at /metrics");
   add(app, g, "--metrics-prefix", s.metrics_prefix, "Before the ':' of metric names")
       ->capture_default_str();
@@ -122,6 +125,10 @@ void check(const ServeFlags& f) {
   check_buckets("--bucket-time-to-first-token", s.buckets.time_to_first_token);
   check_buckets("--bucket-inter-token-latency", s.buckets.inter_token_latency);
   check_buckets("--bucket-e2e-request-latency", s.buckets.e2e_request_latency);
+  if (f.decode_log_interval < 0) {
+    fail(Code::kInvalidArgument, "--decode-log-interval must be at least 0, got {}",
+         f.decode_log_interval);
+  }
   if (s.stream_interval < 1)
     fail(Code::kInvalidArgument, "--stream-interval must be at least 1, got {}", s.stream_interval);
   if (s.text_threads < 1 || s.text_threads > 256) {
@@ -161,7 +168,7 @@ OrderedJson shown_value(const CLI::Option& option) {
   };
   if (option.count() == 0)
     return option.get_default_str().empty() ? OrderedJson() : scalar(option.get_default_str());
-  const auto& results = option.results();
+  const CLI::results_t results = option.reduced_results();  // of a repeated flag what counts
   if (results.size() == 1) return scalar(results.front());
   OrderedJson list = OrderedJson::array();
   for (const std::string& result : results) list.push_back(scalar(result));
@@ -210,6 +217,7 @@ server::ServerOptions to_server_options(const CLI::App& app, const ServeFlags& f
   options.allow_auto_truncate = f.allow_auto_truncate;
   options.sampling_defaults_of_model = f.sampling_defaults == "model";
   if (f.request_timeout_s > 0) options.request_timeout_s = f.request_timeout_s;
+  options.max_queued_requests = f.engine.max_queued_requests;
   if (f.log_requests) options.log_requests_level = f.log_requests_level;
   options.log_requests_as_json = f.log_requests_format == "json";
   options.launch_arguments = launch_arguments(app);

@@ -21,6 +21,7 @@ struct ServeFlags {
   bool log_requests = false;
   int log_requests_level = 0;
   std::string log_requests_format = "text";
+  int decode_log_interval = 40;
   double header_timeout_s = 30;
   double grace_s = 180;
   double watchdog_s = 300;

@@ -116,7 +116,6 @@ constexpr Unbuilt kFlags[] = {
     {"--num-reserved-decode-tokens", kDisaggregation},
     {"--disaggregation-decode-polling-interval", kDisaggregation},
     {"--enable-pd-role-switch", kDisaggregation},
-    {"--decode-log-interval", "the decode log"},
     {"--enable-trace", kTraces},
     {"--otlp-traces-endpoint", kTraces},
     {"--crash-dump-folder", "crash dumps"},
