@@ -13,6 +13,7 @@
 #include "bench/offline.h"
 #include "bench/roofline.h"
 #include "cli/engine_flags.h"
+#include "cli/refused_flags.h"
 #include "cli/verbs.h"
 #include "model/config.h"
 #include "token/tokenizer.h"
@@ -163,6 +164,8 @@ void add_flags(CLI::App& app, OfflineFlags& f) {
   app.add_option("--result-filename", f.result_filename, "Append the JSON line to this file")
       ->group(report);
   app.add_flag("--skip-warmup", f.skip_warmup, "Measure cold")->group(report);
+  add_refused_flags(app, {{"--do-not-exit", ""},
+                          {"--logprob-start-len", "--return-logprob covers the generated tokens"}});
   app.add_flag("--return-logprob", f.return_logprob, "Compute logprobs of the generated tokens too")
       ->group(report);
 }

@@ -30,6 +30,7 @@ struct OneBatchFlags {
   bool correctness_test = false;
   int cut_len = 4;
   bool profile = false;
+  bool json = false;
 };
 
 using Prompts = std::vector<std::vector<int32_t>>;
@@ -74,6 +75,7 @@ bench::OneBatchResult measure(const OneBatchFlags& flags, LoadedModel& model,
           ? random_prompts(c.batch, c.input_len, model.config.vocab_size)
           : file_prompts(flags.prompt_filename, c.batch, c.input_len, *model.tokenizer);
   if (warmup) return bench::run_one_batch(model, options, std::move(prompts), output_len);
+  if (flags.json) return bench::run_one_batch(model, options, std::move(prompts), output_len);
   bench::OneBatchObserver print;
   print.prefill = [&](double seconds) {
     fmt::print("Prefill. latency: {:6.5f} s, throughput: {:9.2f} token/s\n", seconds,
@@ -93,18 +95,20 @@ void report(const OneBatchFlags& flags, const Case& c, const bench::OneBatchResu
   const double median_s = r.median_decode_s();
   const double median_rate = median_s > 0 ? c.batch / median_s : 0;
   const double overall = (static_cast<double>(c.input_len) + c.output_len) * c.batch / r.total_s();
-  if (c.output_len > 1) {
+  if (!flags.json && c.output_len > 1) {
     fmt::print("Decode.  median latency: {:6.5f} s, median throughput: {:9.2f} token/s\n", median_s,
                median_rate);
   }
-  fmt::print("Total. latency: {:6.3f} s, throughput: {:9.2f} token/s\n", r.total_s(), overall);
-  if (flags.result_filename.empty()) return;
+  if (!flags.json)
+    fmt::print("Total. latency: {:6.3f} s, throughput: {:9.2f} token/s\n", r.total_s(), overall);
   const OrderedJson line = {
       {"run_name", flags.run_name},        {"batch_size", c.batch},
       {"input_len", c.input_len},          {"output_len", c.output_len},
       {"prefill_latency", r.prefill_s},    {"prefill_throughput", prefill_rate},
       {"median_decode_latency", median_s}, {"median_decode_throughput", median_rate},
       {"total_latency", r.total_s()},      {"overall_throughput", overall}};
+  if (flags.json) fmt::print("{}\n", dump_json(line));
+  if (flags.result_filename.empty()) return;
   std::ofstream file(flags.result_filename, std::ios::app);
   file << dump_json(line) << '\n';
   if (!file.flush()) fail(Code::kIo, "--result-filename {}: cannot append", flags.result_filename);
@@ -112,27 +116,28 @@ void report(const OneBatchFlags& flags, const Case& c, const bench::OneBatchResu
 
 void run_latency(const OneBatchFlags& flags, LoadedModel& model, const EngineOptions& options) {
   const Case first{flags.batch_size.front(), flags.input_len.front(), flags.output_len.front()};
+  std::FILE* const remarks = flags.json ? stderr : stdout;  // scripts read lines of JSON alone
   const int64_t pool = options.max_total_tokens.value();
   const auto fits = [&](const Case& c) {
     return int64_t{c.batch} * (c.input_len + c.output_len + options.page_size) <= pool;
   };
   if (fits(first)) {
-    fmt::print("Warmup ...\n");
+    if (!flags.json) fmt::print("Warmup ...\n");
     measure(flags, model, options, first, true);
   }
-  fmt::print("Benchmark ...\n");
+  if (!flags.json) fmt::print("Benchmark ...\n");
   for (const int batch : flags.batch_size) {
     for (const int input_len : flags.input_len) {
       for (const int output_len : flags.output_len) {
         const Case c{batch, input_len, output_len};
         if (!fits(c)) {
-          fmt::print("skipping ({}, {}, {}): larger than max_total_tokens {}\n", batch, input_len,
-                     output_len, pool);
+          fmt::print(remarks, "skipping ({}, {}, {}): larger than max_total_tokens {}\n", batch,
+                     input_len, output_len, pool);
           continue;
         }
         if (int64_t{input_len} + output_len > options.context_length.value()) {
-          fmt::print("skipping ({}, {}, {}): longer than the context of {}\n", batch, input_len,
-                     output_len, *options.context_length);
+          fmt::print(remarks, "skipping ({}, {}, {}): longer than the context of {}\n", batch,
+                     input_len, output_len, *options.context_length);
           continue;
         }
         report(flags, c, measure(flags, model, options, c, false));
@@ -167,6 +172,10 @@ void run_correctness(const OneBatchFlags& flags, LoadedModel& model, const Engin
 
 void run(const OneBatchFlags& flags) {
   if (flags.profile) fail(Code::kUnsupported, "--profile is not available in this version");
+  if (flags.json && flags.correctness_test) {
+    fail(Code::kInvalidArgument,
+         "--json and --correctness-test exclude each other: the test prints text");
+  }
   for (const auto* list : {&flags.batch_size, &flags.input_len, &flags.output_len}) {
     for (const int value : *list) {
       if (value < 1)
@@ -212,6 +221,7 @@ void add_bench_one_batch(CLI::App& bench) {
                   "Append a JSON line per case; empty for none")
       ->capture_default_str()
       ->group(group);
+  app->add_flag("--json", f->json, "A line of JSON per case instead of the text")->group(group);
   app->add_option("--log-decode-step", f->log_decode_step, "Print every so many decode steps")
       ->capture_default_str()
       ->group(group);

@@ -47,12 +47,15 @@ void need_at_least(const char* flag, const std::optional<T>& value, T least) {
   if (value) need_at_least(flag, *value, least);
 }
 
+void need_model(const ModelFlags& flags) {
+  if (!flags.model_path.empty()) return;
+  fail(Code::kInvalidArgument,
+       "--model-path is required: a folder, a .gguf file or a hub id such as "
+       "baidu/ERNIE-4.5-0.3B-PT");
+}
+
 void check(const EngineFlags& flags) {
-  if (flags.model_path.empty()) {
-    fail(Code::kInvalidArgument,
-         "--model-path is required: a folder, a .gguf file or a hub id such as "
-         "baidu/ERNIE-4.5-0.3B-PT");
-  }
+  need_model(flags);
   need_at_least("--threads", flags.threads, 0);
   need_at_least("--context-length", flags.context_length, int64_t{1});
   need_at_least("--max-total-tokens", flags.max_total_tokens, int64_t{1});
@@ -75,13 +78,6 @@ void check(const EngineFlags& flags) {
   }
 }
 
-std::filesystem::path find_model(const EngineFlags& flags) {
-  HubOptions options;
-  options.revision = flags.revision;
-  if (flags.download_dir) options.download_dir = *flags.download_dir;
-  return resolve_model(flags.model_path, options);
-}
-
 uint64_t fresh_seed() {
   std::random_device device;
   return uint64_t{device()} << 32 | device();
@@ -92,11 +88,8 @@ CLI::Option* add(CLI::App& app, const char* group, const char* name, T& value, c
   return app.add_option(name, value, help)->group(group)->take_last();
 }
 
-void add_model_flags(CLI::App& app, EngineFlags& f) {
+void add_compute_flags(CLI::App& app, EngineFlags& f) {
   const char* g = kModelGroup;
-  add(app, g, "-m,--model-path,--model", f.model_path, "Hugging Face folder, .gguf file or hub id");
-  add(app, g, "--revision", f.revision, "Branch, tag or commit of a hub id (main)");
-  add(app, g, "--download-dir", f.download_dir, "Where hub ids are kept (the Hugging Face cache)");
   add(app, g, "--device", f.device, "auto, cpu, or null (computes nothing: measures the rest)")
       ->capture_default_str();
   add(app, g, "--dtype", f.dtype,
@@ -143,6 +136,21 @@ void add_memory_flags(CLI::App& app, EngineFlags& f) {
 
 }  // namespace
 
+void add_model_flags(CLI::App& app, ModelFlags& f) {
+  const char* g = kModelGroup;
+  add(app, g, "-m,--model-path,--model", f.model_path, "Hugging Face folder, .gguf file or hub id");
+  add(app, g, "--revision", f.revision, "Branch, tag or commit of a hub id (main)");
+  add(app, g, "--download-dir", f.download_dir, "Where hub ids are kept (the Hugging Face cache)");
+}
+
+std::filesystem::path find_model(const ModelFlags& flags) {
+  need_model(flags);
+  HubOptions options;
+  options.revision = flags.revision;
+  if (flags.download_dir) options.download_dir = *flags.download_dir;
+  return resolve_model(flags.model_path, options);
+}
+
 void check_engine_flags(const EngineFlags& flags) { check(flags); }
 
 std::optional<DType> parse_compute_dtype(const std::string& word) {
@@ -161,6 +169,7 @@ std::optional<DType> parse_compute_dtype(const std::string& word) {
 
 void add_engine_flags(CLI::App& app, EngineFlags& flags) {
   add_model_flags(app, flags);
+  add_compute_flags(app, flags);
   add_memory_flags(app, flags);
 }
 

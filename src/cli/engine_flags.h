@@ -1,8 +1,10 @@
-// The flags that every verb with an engine shares (serve, chat, generate, verify, bench), and their
-// way into EngineOptions. Names and defaults follow spec serving.md 1.2.
+// The flags that name a model, which every verb that reads one shares, and the flags that every
+// verb with an engine shares (serve, chat, generate, verify, bench), and their way into
+// EngineOptions. Names and defaults follow spec serving.md 1.2.
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -15,10 +17,21 @@ class App;
 
 namespace erne::cli {
 
-struct EngineFlags {
+struct ModelFlags {
   std::string model_path;
   std::optional<std::string> revision;
   std::optional<std::string> download_dir;
+};
+
+/// Adds -m, --model-path, --model, --revision and --download-dir in the group "Model". `flags` must
+/// outlive the parse. A flag given twice takes its last value.
+void add_model_flags(CLI::App& app, ModelFlags& flags);
+
+/// The model's folder on disk; a hub id may be downloaded. Throws Error{kInvalidArgument} where no
+/// model is named, Error{kNotFound} where it is not found.
+std::filesystem::path find_model(const ModelFlags& flags);
+
+struct EngineFlags : ModelFlags {
   std::string device = "auto";
   std::string dtype = "auto";
   int threads = 0;

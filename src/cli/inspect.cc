@@ -14,8 +14,8 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/progress.h"
+#include "cli/engine_flags.h"
 #include "cli/verbs.h"
-#include "hub/hub.h"
 #include "model/checkpoint.h"
 #include "model/layout.h"
 
@@ -23,8 +23,7 @@ namespace erne::cli {
 namespace {
 
 struct InspectFlags {
-  std::string model_path;
-  HubOptions hub;
+  ModelFlags model;
   bool json = false;
   bool tensors = false;
 };
@@ -229,13 +228,11 @@ void add_inspect(CLI::App& app) {
       "  erne inspect --model-path models/default --tensors\n"
       "  erne inspect --model-path models/default --json");
   const auto flags = std::make_shared<InspectFlags>();
-  verb->add_option("--model-path", flags->model_path, "model folder, GGUF file or hub id")
-      ->required();
-  verb->add_option("--revision", flags->hub.revision, "branch, tag or commit of a hub id");
+  add_model_flags(*verb, flags->model);
   verb->add_flag("--json", flags->json, "one JSON object instead of text");
   verb->add_flag("--tensors", flags->tensors, "list every tensor");
   verb->callback([flags] {
-    const auto checkpoint = Checkpoint::open(resolve_model(flags->model_path, flags->hub));
+    const auto checkpoint = Checkpoint::open(find_model(flags->model));
     const Summary summary(*checkpoint);
     if (flags->json) {
       fmt::print("{}\n", to_json(summary, flags->tensors)

@@ -14,16 +14,15 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/utf8.h"
+#include "cli/engine_flags.h"
 #include "cli/verbs.h"
-#include "hub/hub.h"
 #include "token/tokenizer.h"
 
 namespace erne::cli {
 namespace {
 
 struct TokenizeFlags {
-  std::string model_path;
-  HubOptions hub;
+  ModelFlags model;
   std::string text;
   std::string file;
   std::string decode;
@@ -128,8 +127,7 @@ void show_text(const Tokenizer& tokenizer, const TokenizeFlags& flags) {
 }
 
 void run(const TokenizeFlags& flags) {
-  const std::unique_ptr<Tokenizer> tokenizer =
-      Tokenizer::load(resolve_model(flags.model_path, flags.hub));
+  const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(find_model(flags.model));
   if (flags.has_decode) return show_text(*tokenizer, flags);
   constexpr size_t kMaxFileBytes = size_t{1} << 30;
   const std::string text = flags.has_text        ? flags.text
@@ -145,9 +143,7 @@ void add_tokenize(CLI::App& app) {
   auto flags = std::make_shared<TokenizeFlags>();
   CLI::App* verb =
       app.add_subcommand("tokenize", "show the tokens of a text, or the text of tokens");
-  verb->add_option("--model-path,--model", flags->model_path, "model folder, GGUF file or hub id")
-      ->required();
-  verb->add_option("--revision", flags->hub.revision, "branch, tag or commit of a hub id");
+  add_model_flags(*verb, flags->model);
   auto* text =
       verb->add_option("--text", flags->text, "the text to tokenize (default: standard input)");
   auto* file = verb->add_option("--file", flags->file, "a file to tokenize");

@@ -12,14 +12,13 @@
 #include "cli/engine_flags.h"
 #include "cli/verbs.h"
 #include "cpu/cpu_device.h"
-#include "hub/hub.h"
 #include "model/checkpoint.h"
 
 namespace erne::cli {
 namespace {
 
 struct VerifyFlags {
-  std::string model_path;
+  ModelFlags model;
   std::string golden;
   std::string dtype = "float32";
   int threads = 0;
@@ -65,14 +64,13 @@ void print_table(const VerifyReport& report) {
 
 void run(const VerifyFlags& flags) {
   const DType dtype = parse_compute_dtype(flags.dtype).value_or(DType::kF32);
-  const std::shared_ptr<const Checkpoint> checkpoint =
-      Checkpoint::open(resolve_model(flags.model_path, {}));
+  const std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::open(find_model(flags.model));
   const Golden golden = read_golden(flags.golden, checkpoint->config());
   const std::unique_ptr<Device> device = make_cpu_device(flags.threads);
   const auto model = TextModel::load(checkpoint, *device, {dtype, !flags.json});
   const VerifyReport report = verify(*model, *device, golden, flags.options);
   if (flags.json) {
-    Json out = {{"model_path", flags.model_path},
+    Json out = {{"model_path", flags.model.model_path},
                 {"golden", flags.golden},
                 {"dtype", std::string(dtype_name(dtype))},
                 {"device", device->info().detail},
@@ -84,8 +82,8 @@ void run(const VerifyFlags& flags) {
     for (const SequenceReport& r : report.sequences) out["sequences"].push_back(to_json(r));
     std::printf("%s\n", dump_json(out).c_str());
   } else {
-    std::printf("%s, %s, %s\n", flags.model_path.c_str(), std::string(dtype_name(dtype)).c_str(),
-                device->info().detail.c_str());
+    std::printf("%s, %s, %s\n", flags.model.model_path.c_str(),
+                std::string(dtype_name(dtype)).c_str(), device->info().detail.c_str());
     print_table(report);
   }
   if (!report.broken.empty()) throw CLI::RuntimeError(1);
@@ -97,8 +95,7 @@ void add_verify(CLI::App& app) {
   CLI::App* verb = app.add_subcommand(
       "verify", "hold a checkpoint against goldens of the reference implementation");
   const auto flags = std::make_shared<VerifyFlags>();
-  verb->add_option("--model-path,--model", flags->model_path, "folder, .gguf file or hub id")
-      ->required();
+  add_model_flags(*verb, flags->model);
   verb->add_option("--golden", flags->golden,
                    "golden.safetensors, or JSON with prompt_ids and completion_ids")
       ->required()
@@ -115,8 +112,10 @@ void add_verify(CLI::App& app) {
   verb->footer(
       "Prints per sequence: largest and mean |error| of the logits, KL divergence, top-1 agreement "
       "and how many greedy\n"
-      "ids agree. Exits with 1 where a bound is broken: float32 5e-6 of the largest |logit| and "
-      "identical greedy ids;\n"
+      "ids agree. Exits with 1 where a bound is broken: float32 5e-6 of the largest |logit| (and "
+      "of "
+      "the largest hidden\n"
+      "value, where the golden has them) and identical greedy ids;\n"
       "bfloat16 a mean error of at most 1.2 times the reference's own.\n"
       "Examples:\n"
       "  erne verify --model-path tests/goldens/text/moe --golden "
