@@ -41,9 +41,10 @@ class Terminal:
     def __init__(self, state_home, *command):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            # Before the program starts: a size set later is a resize, which draws the prompt a second time.
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
             os.environ.update(TERM="xterm", XDG_STATE_HOME=state_home, LC_ALL="C.UTF-8")
             os.execv(command[0], command)
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.seen = ""
         self.mark = 0
 
