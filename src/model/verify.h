@@ -66,8 +66,8 @@ struct VerifyReport {
 
 /// Bounds: every logit is finite. float32: max error <= 5e-6 of the largest |logit|, and of the
 /// largest value of each hidden state given; identical greedy ids. bfloat16: mean error over all
-/// tokens <= 1.2 x the reference's own (or 0.5 % of the largest |logit| where that is unknown); greedy may
-/// first differ only where the two logits are within 5 % of the largest |logit|.
+/// tokens <= 1.2 x the reference's own (or 0.5 % of the largest |logit| where that is unknown);
+/// greedy may first differ only where the two logits are within 5 % of the largest |logit|.
 VerifyReport verify(const TextModel& model, Device& device, const Golden& golden,
                     const VerifyOptions& options);
 
