@@ -58,7 +58,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void client_gone();
   void schedule(std::unique_lock<std::mutex>& lock);
   void drain();
-  void consume(Item item, std::string& events);
+  void consume(Item item, std::string* events);
   void fail_all(const std::string& message);
   void observe(Prompt& prompt, const Output& output);
   void prompt_ended(Prompt& prompt);
@@ -209,8 +209,10 @@ void Generation::schedule(std::unique_lock<std::mutex>& lock) {
 void Generation::drain() {
   for (;;) {
     std::vector<Item> items;
+    bool unheard = false;
     {
       const std::lock_guard lock(mutex_);
+      unheard = plan_.stream && gone_;
       if (queue_.empty() || (plan_.stream && !gone_ && responder_->full())) {
         scheduled_ = false;
         return;
@@ -223,7 +225,7 @@ void Generation::drain() {
     std::string events;
     for (Item& item : items) {
       try {
-        consume(std::move(item), events);
+        consume(std::move(item), unheard ? nullptr : &events);
       } catch (const std::exception& e) {
         log::error("request {}: {}", plan_.rid, e.what());
         fail_all("internal error while wording the answer");
@@ -238,7 +240,8 @@ void Generation::drain() {
   }
 }
 
-void Generation::consume(Item item, std::string& events) {
+// events null: nobody reads any more, the output is only counted.
+void Generation::consume(Item item, std::string* events) {
   Prompt& prompt = prompts_[item.prompt];
   const Output& output = item.output;
   observe(prompt, output);
@@ -251,8 +254,9 @@ void Generation::consume(Item item, std::string& events) {
     --open_prompts_;
     prompt_ended(prompt);
   }
+  if (events == nullptr) return;
   if (plan_.stream) {
-    if (!error_) plan_.format->stream(item.prompt, output, events);
+    if (!error_) plan_.format->stream(item.prompt, output, *events);
   } else {
     plan_.format->add(item.prompt, std::move(item.output));
   }
