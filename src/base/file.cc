@@ -92,10 +92,15 @@ std::string read_file(const std::filesystem::path& path, size_t max_bytes) {
   return text;
 }
 
-AtomicFile::AtomicFile(const std::filesystem::path& path) : target_(path) {
+std::filesystem::path temporary_beside(const std::filesystem::path& path) {
   static std::atomic<unsigned> counter{0};
-  temporary_ = path;
-  temporary_ += fmt::format(".tmp-{}-{}", ::getpid(), counter.fetch_add(1));
+  std::filesystem::path name = path;
+  name += fmt::format(".tmp-{}-{}", ::getpid(), counter.fetch_add(1));
+  return name;
+}
+
+AtomicFile::AtomicFile(const std::filesystem::path& path)
+    : target_(path), temporary_(temporary_beside(path)) {
   fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (fd_ < 0) fail_errno("create", temporary_);
 }

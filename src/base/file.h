@@ -37,7 +37,10 @@ class MappedFile {
 /// larger than max_bytes.
 std::string read_file(const std::filesystem::path& path, size_t max_bytes = size_t{256} << 20);
 
-/// Writes to "PATH.tmp-<pid>-<n>" beside the target and renames over it in commit(). Without
+/// "PATH.tmp-<pid>-<n>": a name of its own for every call, also among the threads of a process.
+std::filesystem::path temporary_beside(const std::filesystem::path& path);
+
+/// Writes to temporary_beside(path) and renames over it in commit(). Without
 /// commit() nothing is left.
 class AtomicFile {
  public:

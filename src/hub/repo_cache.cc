@@ -81,10 +81,10 @@ void RepoCache::link(std::string_view commit, std::string_view path,
   const fs::path name = snapshot(commit) / path;
   fs::create_directories(name.parent_path());
   const fs::path target = fs::relative(blob(digest), name.parent_path());
-  if (fs::is_symlink(name) && fs::read_symlink(name) == target) return;
+  std::error_code absent;
+  if (fs::read_symlink(name, absent) == target) return;
   // Beside and renamed over, so that a reader never meets a missing name.
-  fs::path fresh = name;
-  fresh += fmt::format(".tmp-{}", ::getpid());
+  const fs::path fresh = temporary_beside(name);
   fs::remove(fresh);
   std::error_code no_links;
   fs::create_symlink(target, fresh, no_links);

@@ -310,6 +310,27 @@ TEST_F(HubTest, TwoAtOnceFetchOnce) {
   EXPECT_EQ(server_.count("m-1.safetensors?signature=x"), 1U);
 }
 
+TEST_F(HubTest, ThreadsLinkTheSameName) {
+  add_single();
+  download();
+  const fs::path name = cache().snapshot(HubServer::kCommit) / "model.safetensors";
+  const std::string digest = fs::canonical(name).filename().string();
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      for (int round = 0; round < 50; ++round) {
+        EXPECT_NO_THROW(cache().link(HubServer::kCommit, "shared/name", digest));
+        std::error_code gone;
+        fs::remove(name.parent_path() / "shared" / "name", gone);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& entry : fs::directory_iterator(name.parent_path() / "shared")) {
+    EXPECT_EQ(entry.path().filename(), "name");
+  }
+}
+
 TEST_F(HubTest, WaitsForAnotherProcess) {
   add_single();
   download();
