@@ -55,6 +55,10 @@ class CpuDevice final : public Device {
   Buffer allocate(size_t bytes) override { return Buffer::host(bytes); }
   Linear pack_linear(std::span<const MatrixView> blocks, DType dtype, LinearKind kind,
                      std::span<const float> bias) override;
+  Linear pack_codes(std::span<const CodeRows* const> blocks, DType dtype, Inputs inputs,
+                    LinearKind kind, std::span<const float> bias) override;
+  size_t code_bytes(int64_t n, int64_t k, const CodeFormat& format,
+                    LinearKind kind) const override;
   size_t linear_bytes(int64_t n, int64_t k, DType dtype, LinearKind kind) const override {
     return packed_bytes(kernel(dtype).layout, n, k, dtype, kind);
   }
@@ -116,6 +120,15 @@ Linear CpuDevice::pack_linear(std::span<const MatrixView> blocks, DType dtype, L
   }
   workspace_.reserve(kernel(dtype).scratch_bytes(linear.k));
   return linear;
+}
+
+Linear CpuDevice::pack_codes(std::span<const CodeRows* const>, DType, Inputs, LinearKind,
+                             std::span<const float>) {
+  fail(Code::kUnsupported, "quantised weights are not available on the CPU yet");
+}
+
+size_t CpuDevice::code_bytes(int64_t, int64_t, const CodeFormat&, LinearKind) const {
+  fail(Code::kUnsupported, "quantised weights are not available on the CPU yet");
 }
 
 KvCache CpuDevice::make_kv_cache(const KvCacheSpec& spec, int32_t num_blocks) {

@@ -14,11 +14,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "tensor/buffer.h"
+#include "tensor/code_rows.h"
 #include "tensor/tensor.h"
 
 namespace erne {
@@ -27,12 +29,18 @@ namespace erne {
 /// Epilogue::kSiluMul.
 enum class LinearKind : uint8_t { kPlain, kGateUp };
 
+/// What a quantised linear multiplies its codes with: the inputs as they are (a CPU rounds them to
+/// 15 bits of the largest in each block of k, closer than bf16), or rounded to int8 a block.
+enum class Inputs : uint8_t { kFull, kInt8 };
+
 /// A linear weight [n, k] in the layout of the device that packed it. n counts all rows (gate and
 /// up both).
 struct Linear {
   int64_t n = 0;
   int64_t k = 0;
-  DType dtype = DType::kF32;  ///< kF32 or kBF16
+  DType dtype = DType::kF32;        ///< of the inputs, and of the weight unless quantised
+  std::optional<CodeFormat> codes;  ///< how a quantised weight is stored
+  Inputs inputs = Inputs::kFull;    ///< of a quantised weight
   LinearKind kind = LinearKind::kPlain;
   Buffer data;
   Buffer bias;  ///< f32 [n], or empty
@@ -135,8 +143,14 @@ class Device {
   /// straight from the mapped file.
   virtual Linear pack_linear(std::span<const MatrixView> blocks, DType dtype, LinearKind kind,
                              std::span<const float> bias) = 0;
+  /// The same of quantised rows, all of one format; dtype is that of the inputs.
+  virtual Linear pack_codes(std::span<const CodeRows* const> blocks, DType dtype, Inputs inputs,
+                            LinearKind kind, std::span<const float> bias) = 0;
   /// Bytes that pack_linear would allocate for the data.
   virtual size_t linear_bytes(int64_t n, int64_t k, DType dtype, LinearKind kind) const = 0;
+  /// Bytes that pack_codes would allocate for the data.
+  virtual size_t code_bytes(int64_t n, int64_t k, const CodeFormat& format,
+                            LinearKind kind) const = 0;
   virtual size_t kv_block_bytes(const KvCacheSpec& spec) const = 0;
   virtual KvCache make_kv_cache(const KvCacheSpec& spec, int32_t num_blocks) = 0;
 

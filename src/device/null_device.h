@@ -20,7 +20,19 @@ class NullDevice final : public Device {
     w.kind = kind;
     return w;
   }
+  Linear pack_codes(std::span<const CodeRows* const> blocks, DType dtype, Inputs inputs,
+                    LinearKind kind, std::span<const float>) override {
+    Linear w;
+    for (const CodeRows* block : blocks) w.n += block->rows();
+    w.k = blocks.front()->cols();
+    w.dtype = dtype;
+    w.codes = blocks.front()->format();
+    w.inputs = inputs;
+    w.kind = kind;
+    return w;
+  }
   size_t linear_bytes(int64_t, int64_t, DType, LinearKind) const override { return 0; }
+  size_t code_bytes(int64_t, int64_t, const CodeFormat&, LinearKind) const override { return 0; }
   size_t kv_block_bytes(const KvCacheSpec& spec) const override {
     return static_cast<size_t>(2 * int64_t{spec.layers} * spec.kv_heads * spec.head_dim *
                                spec.block_tokens) *
