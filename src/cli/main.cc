@@ -30,6 +30,7 @@ int run(int argc, char** argv) {
   erne::cli::add_inspect(app);
   erne::cli::add_verify(app);
   erne::cli::add_convert(app);
+  erne::cli::add_quantize(app);
   erne::cli::add_bench(app);
   erne::cli::add_completion(app);
   std::vector<std::string> arguments = erne::cli::expand_arguments(app, argc, argv);

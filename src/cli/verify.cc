@@ -19,8 +19,8 @@ namespace {
 
 struct VerifyFlags {
   ModelFlags model;
+  WeightFlags weights{.dtype = "float32"};
   std::string golden;
-  std::string dtype = "float32";
   int threads = 0;
   VerifyOptions options;
   bool json = false;
@@ -63,11 +63,13 @@ void print_table(const VerifyReport& report) {
 }
 
 void run(const VerifyFlags& flags) {
-  const DType dtype = parse_compute_dtype(flags.dtype).value_or(DType::kF32);
+  const WeightChoice weights = parse_weight_flags(flags.weights);
+  const DType dtype = weights.dtype.value_or(DType::kF32);
   const std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::open(find_model(flags.model));
   const Golden golden = read_golden(flags.golden, checkpoint->config());
   const std::unique_ptr<Device> device = make_cpu_device(flags.threads);
-  const auto model = TextModel::load(checkpoint, *device, {dtype, !flags.json});
+  const auto model = TextModel::load(checkpoint, *device,
+                                     {dtype, !flags.json, weights.quantization, weights.inputs});
   const VerifyReport report = verify(*model, *device, golden, flags.options);
   if (flags.json) {
     Json out = {{"model_path", flags.model.model_path},
@@ -100,7 +102,7 @@ void add_verify(CLI::App& app) {
                    "golden.safetensors, or JSON with prompt_ids and completion_ids")
       ->required()
       ->check(CLI::ExistingFile);
-  verb->add_option("--dtype", flags->dtype, "float32 (default) or bfloat16");
+  add_weight_flags(*verb, flags->weights);
   verb->add_option("--chunk", flags->options.chunk,
                    "prompt tokens per step and sequence; 0: whole prompts");
   verb->add_option("--batch", flags->options.batch, "sequences side by side")

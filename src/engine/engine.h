@@ -16,6 +16,8 @@
 #include <vector>
 
 #include "engine/request.h"
+#include "model/quantization.h"
+#include "tensor/code_rows.h"
 #include "tensor/dtype.h"
 
 namespace erne {
@@ -30,6 +32,8 @@ struct EngineOptions {
   std::filesystem::path model_path;  ///< a folder
   std::string device = "cpu";        ///< "cpu", "null"
   std::optional<DType> dtype;        ///< absent: from the checkpoint (f16 computes in bf16)
+  QuantizationPlan quantization;     ///< rounds weights that the checkpoint holds as numbers
+  Inputs inputs = Inputs::kFull;     ///< of quantised linears
   int num_threads = 0;               ///< 0: all cores
   std::optional<int64_t> context_length;
   std::optional<int64_t> max_total_tokens;  ///< KV pool; absent: from memory
