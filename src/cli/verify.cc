@@ -19,7 +19,7 @@ namespace {
 
 struct VerifyFlags {
   ModelFlags model;
-  WeightFlags weights{.dtype = "float32"};
+  WeightFlags weights{"float32", "none", "", "auto"};
   std::string golden;
   int threads = 0;
   VerifyOptions options;
