@@ -12,7 +12,8 @@ namespace {
 /// Byte sizes inside a panel.
 struct PanelBytes {
   PanelBytes(const WeightLayout& layout, const CodeFormat& format, int64_t k)
-      : code_group(int64_t{layout.panel} * layout.k_group / (format.type == CodeType::kInt4 ? 2 : 1)),
+      : code_group(int64_t{layout.panel} * layout.k_group /
+                   (format.type == CodeType::kInt4 ? 2 : 1)),
         scales(layout.panel * static_cast<int64_t>(dtype_bytes(format.scale_type))),
         group_k(format.group == 0 ? k : format.group),
         group((group_k + layout.k_group - 1) / layout.k_group * code_group + set(format)),
@@ -62,7 +63,8 @@ class RowPacker {
     const int shift = row < lanes ? 0 : 4;
     for (int64_t i = 0; i < count; i += 4, dst += bytes_.code_group) {
       uint32_t four = 0;  // the last group's missing codes meet inputs of zero: any value will do
-      std::memcpy(&four, codes_.data() + begin + i, static_cast<size_t>(std::min<int64_t>(4, count - i)));
+      std::memcpy(&four, codes_.data() + begin + i,
+                  static_cast<size_t>(std::min<int64_t>(4, count - i)));
       if (int4) {
         four = (four & 0x0F0F0F0FU) ^ (format_.has_min ? 0U : 0x08080808U);
         four <<= shift;

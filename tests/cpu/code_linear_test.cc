@@ -113,14 +113,20 @@ TEST_P(CodeLinearTest, MatchesDoubleAndGenericOverOddShapes) {
   const auto generic = make_cpu_device(1, "generic");
   uint32_t seed = 0;
   for (const Way& way : ways_of(type())) {
-    for (const Case c : {Case{1, 1, 1}, {1, 33, 2}, {2, 17, 31}, {3, 40, 64}, {4, 65, 130},
-                         {7, 31, 129}, {13, 96, 203}, {37, 50, 96}, {1, 100, 1100}}) {
+    for (const Case c : {Case{1, 1, 1},
+                         {1, 33, 2},
+                         {2, 17, 31},
+                         {3, 40, 64},
+                         {4, 65, 130},
+                         {7, 31, 129},
+                         {13, 96, 203},
+                         {37, 50, 96},
+                         {1, 100, 1100}}) {
       SCOPED_TRACE(testing::Message() << way << ": M " << c.m << " N " << c.n << " K " << c.k);
       const Values x(way.dtype, {c.m, c.k}, random_values(c.m * c.k, ++seed));
       const RandomCodes w(way.format, c.n, c.k, ++seed);
       const Linear linear = pack(*device, w, way);
-      EXPECT_EQ(linear.data.size(),
-                device->code_bytes(c.n, c.k, way.format, LinearKind::kPlain));
+      EXPECT_EQ(linear.data.size(), device->code_bytes(c.n, c.k, way.format, LinearKind::kPlain));
       const Values y(DType::kF32, {c.m, c.n});
       device->linear(x.tensor(), linear, Epilogue::kStore, y.tensor());
       expect_within(y.floats(), multiply(x.floats(), w, way, c));
@@ -174,8 +180,7 @@ TEST_P(CodeLinearTest, EpiloguesFollowTheSums) {
       device->pack_codes(stacked, way.dtype, way.inputs, LinearKind::kPlain, bias);
   const Linear gated =
       device->pack_codes(stacked, way.dtype, way.inputs, LinearKind::kGateUp, bias);
-  EXPECT_EQ(gated.data.size(),
-            device->code_bytes(2 * half, k, way.format, LinearKind::kGateUp));
+  EXPECT_EQ(gated.data.size(), device->code_bytes(2 * half, k, way.format, LinearKind::kGateUp));
   for (const int64_t m : {1, 3, 14, 70}) {
     SCOPED_TRACE(m);
     const Values x(way.dtype, {m, k}, random_values(m * k, 3));
@@ -202,8 +207,7 @@ TEST_P(CodeLinearTest, EpiloguesFollowTheSums) {
     device->linear(x.tensor(), gated, Epilogue::kSiluMul, product.tensor());
     EXPECT_LE(relative_l2(product.floats(), products), tolerance(DType::kF32));
 
-    const Values residual(DType::kF32, {m, 2 * half},
-                          std::vector<float>(expected.size(), 0.5F));
+    const Values residual(DType::kF32, {m, 2 * half}, std::vector<float>(expected.size(), 0.5F));
     device->linear(x.tensor(), biased, Epilogue::kAdd, residual.tensor());
     for (float& v : expected) v += 0.5F;
     EXPECT_EQ(residual.floats(), expected);
@@ -222,8 +226,7 @@ TEST_P(CodeLinearTest, RowsThatAreNotFiniteGiveNanAndLeaveOthersAlone) {
       std::fill_n(x.begin() + 2 * k, k, 0.0F);
       std::fill_n(x.begin() + 4 * k, k, 1e-38F);
       const Values before(DType::kF32, {m, n});
-      device->linear(Values(dtype, {m, k}, x).tensor(), linear, Epilogue::kStore,
-                     before.tensor());
+      device->linear(Values(dtype, {m, k}, x).tensor(), linear, Epilogue::kStore, before.tensor());
       x[1 * k + 149] = std::numeric_limits<float>::quiet_NaN();
       x[3 * k + 7] = -std::numeric_limits<float>::infinity();
       const Values after(DType::kF32, {m, n});
@@ -284,8 +287,7 @@ TEST_P(CodeLinearTest, RefusesGroupsAndScalesThatNoKernelTakes) {
 }
 
 std::string name_of(const testing::TestParamInfo<std::tuple<std::string, CodeType>>& info) {
-  return std::get<0>(info.param) +
-         (std::get<1>(info.param) == CodeType::kInt8 ? "_int8" : "_int4");
+  return std::get<0>(info.param) + (std::get<1>(info.param) == CodeType::kInt8 ? "_int8" : "_int4");
 }
 
 INSTANTIATE_TEST_SUITE_P(Isas, CodeLinearTest,
