@@ -6,6 +6,7 @@ namespace erne::cpu {
 namespace {
 
 #include "cpu/kernels/attention.inc"
+#include "cpu/kernels/code_linear.inc"
 #include "cpu/kernels/linear.inc"
 #include "cpu/kernels/peak.inc"
 #include "cpu/kernels/rows.inc"
@@ -14,6 +15,11 @@ constexpr Kernels kTable = {
     .name = "avx512",
     .linear_f32 = linear_kernel<StepF32>(),
     .linear_bf16 = linear_kernel<StepBf16Widen>(),
+    .linear_codes = {{code_kernel<StepHalves, Int8Codes, kMostFull>(),
+                      code_kernel<StepHalves, Int8Codes, kMostInt8>()},
+                     {code_kernel<StepHalves, Int4Codes, kMostFull>(),
+                      code_kernel<StepHalves, Int4Codes, kMostInt8>()},
+                     {}},
     .rms_norm = rms_norm,
     .rotate = rotate,
     .attention_rows = kAttentionRows,
