@@ -282,6 +282,8 @@ void bench_all(int threads, const std::string& isa, const std::string& filter) {
       bench_attention(*device, s, 1, 8192, DType::kBF16, limits);
       bench_attention(*device, s, 512, 512, DType::kBF16, limits);
       bench_attention(*device, s, 512, 512, DType::kF32, limits);
+      bench_attention(*device, s, 2048, 2048, DType::kBF16, limits);
+      bench_attention(*device, s, 2048, 8192, DType::kBF16, limits);
     }
   }
   if (wanted("pack")) {

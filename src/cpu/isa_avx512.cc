@@ -22,7 +22,7 @@ constexpr Kernels kTable = {
                      {}},
     .rms_norm = rms_norm,
     .rotate = rotate,
-    .attention_rows = kAttentionRows,
+    .attention_rows = kBlockRows,
     .attention_scratch_bytes = attention_scratch,
     .attend_f32 = attend_chunk<StepF32>,
     .attend_bf16 = attend_chunk<StepBf16Widen>,

@@ -130,7 +130,8 @@ struct AttentionPartial {
   float* sum;  ///< [rows]
 };
 
-/// Attends the tile to positions [chunk * kKvChunk, (chunk + 1) * kKvChunk).
+/// Attends the tile, of any number of rows, to positions [chunk * kKvChunk, (chunk + 1) *
+/// kKvChunk).
 using AttendFn = void (*)(const AttentionTask& task, const AttentionTile& tile, int64_t chunk,
                           AttentionPartial part, Scratch scratch);
 
@@ -153,7 +154,7 @@ struct Kernels {
   void (*rotate)(void* x, int64_t heads, int64_t half, const float* cos, const float* sin,
                  bool bf16);
 
-  int32_t attention_rows;  ///< most rows of a tile
+  int32_t attention_rows;  ///< that a tile computes together; best in a multiple of it
   size_t (*attention_scratch_bytes)(int64_t v_width);
   AttendFn attend_f32;
   AttendFn attend_bf16;

@@ -94,6 +94,17 @@ inline Floats load_twice(const float* p) {
 inline Floats negate_even(Floats x) {
   return floats(_mm256_xor_si256(bits(x), _mm256_set1_epi64x(0x80000000LL)));
 }
+/// Sum and maximum of the lanes, halves first.
+inline float sum_lanes(Floats x) {
+  x = add(x, _mm256_permute2f128_ps(x, x, 1));
+  x = add(x, _mm256_permute_ps(x, 0x4E));
+  return _mm256_cvtss_f32(add(x, swap_pairs(x)));
+}
+inline float max_lane(Floats x) {
+  x = max(x, _mm256_permute2f128_ps(x, x, 1));
+  x = max(x, _mm256_permute_ps(x, 0x4E));
+  return _mm256_cvtss_f32(max(x, swap_pairs(x)));
+}
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 }  // namespace

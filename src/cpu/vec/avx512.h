@@ -94,6 +94,19 @@ inline Floats load_twice(const float* p) {
 inline Floats negate_even(Floats x) {
   return floats(_mm512_xor_si512(bits(x), _mm512_set1_epi64(0x80000000LL)));
 }
+/// Sum and maximum of the lanes, halves first.
+inline float sum_lanes(Floats x) {
+  x = add(x, _mm512_shuffle_f32x4(x, x, 0x4E));
+  x = add(x, _mm512_shuffle_f32x4(x, x, 0xB1));
+  x = add(x, _mm512_permute_ps(x, 0x4E));
+  return _mm512_cvtss_f32(add(x, swap_pairs(x)));
+}
+inline float max_lane(Floats x) {
+  x = max(x, _mm512_shuffle_f32x4(x, x, 0x4E));
+  x = max(x, _mm512_shuffle_f32x4(x, x, 0xB1));
+  x = max(x, _mm512_permute_ps(x, 0x4E));
+  return _mm512_cvtss_f32(max(x, swap_pairs(x)));
+}
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 }  // namespace
