@@ -88,18 +88,18 @@ void run(QuantizeFlags& flags) {
 }  // namespace
 
 void add_quantize(CLI::App& app) {
-  CLI::App* verb =
-      app.add_subcommand("quantize", "write a model folder with quantised weights");
+  CLI::App* verb = app.add_subcommand("quantize", "write a model folder with quantised weights");
   verb->footer(
       "Schemes: wint8, wint4 (a scale a row; with :g32, :g64 or :g128 one for so many columns; "
       "with :min a minimum\n"
-      "beside each scale), fp8_block, fp8_channel, fp8_tensor, wint2.5, wint2. Router, norms and "
-      "embedding stay as they\n"
-      "are, and so does the head unless --mixed names it. On a mixture of experts wint4, wint2.5 "
-      "and wint2 mean the\n"
-      "experts; everything else gets wint8. Tensors are read, rounded and written one by one: the "
-      "model need not fit\n"
-      "into memory. After an interruption the same command goes on where it was.\n"
+      "beside each scale; with :mse scales of the least error), fp8_block, fp8_channel, "
+      "fp8_tensor. "
+      "Router, norms and\n"
+      "embedding stay as they are, and so does the head unless --mixed names it. On a mixture of "
+      "experts wint4 means\n"
+      "the experts; everything else gets wint8. Tensors are read, rounded and written one by one: "
+      "the model need not\n"
+      "fit into memory. After an interruption the same command goes on where it was.\n"
       "Examples:\n"
       "  erne quantize --model-path models/default --output models/default-wint8 --scheme wint8\n"
       "  erne quantize --model-path models/default --output models/default-w4 --scheme wint4:g32 "

@@ -16,16 +16,15 @@ struct MethodName {
   Method method;
   std::string_view name;
 };
-constexpr std::array<MethodName, 7> kMethods{{{Method::kInt8, "wint8"},
+constexpr std::array<MethodName, 5> kMethods{{{Method::kInt8, "wint8"},
                                               {Method::kInt4, "wint4"},
                                               {Method::kFp8Block, "fp8_block"},
                                               {Method::kFp8Channel, "fp8_channel"},
-                                              {Method::kFp8Tensor, "fp8_tensor"},
-                                              {Method::kCcq25, "wint2.5"},
-                                              {Method::kCcq2, "wint2"}}};
+                                              {Method::kFp8Tensor, "fp8_tensor"}}};
 constexpr std::string_view kSchemeHelp =
-    "none, wint8, wint4 (both also with :g32, :g64 or :g128 for groups and :min for a minimum a "
-    "group), fp8_block, fp8_channel, fp8_tensor, wint2.5, wint2";
+    "none, wint8, wint4 (both also with :g32, :g64 or :g128 for groups, :min for a minimum a "
+    "group, "
+    ":mse for scales of the least error), fp8_block, fp8_channel, fp8_tensor";
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> words;
@@ -50,11 +49,6 @@ int layer_number(std::string_view text, std::string_view word) {
        text, word);
 }
 
-// The methods that published mixtures of experts use for the experts alone.
-bool is_for_experts(Method method) {
-  return method == Method::kInt4 || method == Method::kCcq25 || method == Method::kCcq2;
-}
-
 }  // namespace
 
 std::string WeightScheme::name() const {
@@ -63,6 +57,7 @@ std::string WeightScheme::name() const {
   std::string text(found->name);
   if (group != 0) text += fmt::format(":g{}", group);
   if (has_min) text += ":min";
+  if (search) text += ":mse";
   return text;
 }
 
@@ -81,6 +76,8 @@ std::optional<WeightScheme> parse_scheme(std::string_view word) {
       scheme.group = parts[i] == "g32" ? 32 : parts[i] == "g64" ? 64 : 128;
     } else if (parts[i] == "min") {
       scheme.has_min = true;
+    } else if (parts[i] == "mse") {
+      scheme.search = true;
     } else {
       refuse_scheme(word);
     }
@@ -123,7 +120,8 @@ QuantizationPlan::Exception QuantizationPlan::parse_exception(std::string_view w
          word);
   }
   std::string_view role = word.substr(0, equals);
-  Exception exception{{}, 0, std::numeric_limits<int>::max(), parse_scheme(word.substr(equals + 1))};
+  Exception exception{
+      {}, 0, std::numeric_limits<int>::max(), parse_scheme(word.substr(equals + 1))};
   if (const size_t at = role.find('@'); at != std::string_view::npos) {
     const std::string_view layers = role.substr(at + 1);
     role = role.substr(0, at);
@@ -154,14 +152,13 @@ QuantizationPlan QuantizationPlan::parse(std::string_view base, std::string_view
   return plan;
 }
 
-std::optional<WeightScheme> QuantizationPlan::scheme(std::string_view pt_name,
-                                                     bool is_moe) const {
+std::optional<WeightScheme> QuantizationPlan::scheme(std::string_view pt_name, bool is_moe) const {
   const std::optional<Place> place = find(pt_name);
   if (!place) return std::nullopt;
   std::optional<WeightScheme> scheme;
   if (place->role != Role::kLmHead) scheme = base_;
-  if (scheme && is_moe && place->role != Role::kExperts && is_for_experts(scheme->method)) {
-    scheme = WeightScheme{Method::kInt8, 0, false};
+  if (scheme && is_moe && place->role != Role::kExperts && scheme->method == Method::kInt4) {
+    scheme = WeightScheme{Method::kInt8};
   }
   for (const Exception& exception : exceptions_) {
     const bool fits = std::find(exception.roles.begin(), exception.roles.end(), place->role) !=

@@ -19,14 +19,14 @@ struct WeightScheme {
     kFp8Block,    ///< fp8_block: e4m3 with a scale for 128 x 128 weights
     kFp8Channel,  ///< fp8_channel: e4m3 with a scale for each row
     kFp8Tensor,   ///< fp8_tensor: e4m3 with one scale
-    kCcq25,       ///< wint2.5
-    kCcq2,        ///< wint2
   };
   Method method = Method::kInt8;
   int32_t group = 0;     ///< of integers: columns that share a scale, 32, 64 or 128; 0: a row
   bool has_min = false;  ///< of integers: every group has a minimum too
+  bool search = false;   ///< of integers: scales of the least squared error instead of the largest
+                         ///< weight's; slower to write
 
-  /// "wint4:g64:min"
+  /// "wint4:g64:min:mse"
   std::string name() const;
   friend bool operator==(const WeightScheme&, const WeightScheme&) = default;
 };
@@ -40,10 +40,10 @@ class QuantizationPlan {
   /// Nothing is quantised.
   QuantizationPlan() = default;
 
-  /// `base`: a scheme for everything but the head; on a mixture of experts wint4, wint2.5 and wint2
-  /// mean the experts, the rest gets wint8. `mixed`: comma-separated exceptions ROLES[@A-B]=SCHEME,
-  /// the last that fits wins; ROLES: attention, mlp, dense (these two and shared_experts),
-  /// shared_experts, experts, lm_head; A-B: layers. Throws Error{kInvalidArgument}.
+  /// `base`: a scheme for everything but the head; on a mixture of experts wint4 means the experts,
+  /// the rest gets wint8. `mixed`: comma-separated exceptions ROLES[@A-B]=SCHEME, the last that
+  /// fits wins; ROLES: attention, mlp, dense (these two and shared_experts), shared_experts,
+  /// experts, lm_head; A-B: layers. Throws Error{kInvalidArgument}.
   static QuantizationPlan parse(std::string_view base, std::string_view mixed);
 
   /// What a weight gets, by its PT name ("model.layers.3.self_attn.q_proj.weight"); nullopt: it

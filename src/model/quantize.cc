@@ -74,7 +74,8 @@ class Quantizer {
 };
 
 MatrixView Quantizer::numbers(const ExpectedTensor& tensor) const {
-  const bool tied_head = tensor.name == "lm_head.weight" && checkpoint_.config().tie_word_embeddings;
+  const bool tied_head =
+      tensor.name == "lm_head.weight" && checkpoint_.config().tie_word_embeddings;
   return checkpoint_.matrix(tied_head ? "model.embed_tokens.weight" : tensor.name, tensor.rows,
                             tensor.cols);
 }
@@ -147,14 +148,13 @@ void Quantizer::write_codes(const OutputWeight& weight, SafetensorsWriter& write
   const CodeRows& rows = *weight.codes;
   const MatrixView view = numbers(weight.tensor);
   std::vector<RowError> row_errors(static_cast<size_t>(rows.rows()));
-  erne::write_codes(rows, pool_, writer,
-                    [&](int64_t r, const std::vector<int8_t>& codes, const float* scales,
-                        const float* mins) {
-                      std::vector<float> row(codes.size());
-                      read_row_f32(view, r, row.data());
-                      row_errors[static_cast<size_t>(r)] =
-                          row_error(rows.format(), row, codes, scales, mins);
-                    });
+  erne::write_codes(
+      rows, pool_, writer,
+      [&](int64_t r, const std::vector<int8_t>& codes, const float* scales, const float* mins) {
+        std::vector<float> row(codes.size());
+        read_row_f32(view, r, row.data());
+        row_errors[static_cast<size_t>(r)] = row_error(rows.format(), row, codes, scales, mins);
+      });
   RowError sum;
   for (const RowError& error : row_errors) {
     sum.signal += error.signal;
@@ -187,8 +187,7 @@ std::string run_identity(const Checkpoint& checkpoint, const QuantizeOptions& op
   for (const Checkpoint::Entry& entry : checkpoint.entries()) {
     if (json.contains(entry.file)) continue;
     const fs::path file = options.input / entry.file;
-    json[entry.file] = {fs::file_size(file),
-                        fs::last_write_time(file).time_since_epoch().count()};
+    json[entry.file] = {fs::file_size(file), fs::last_write_time(file).time_since_epoch().count()};
   }
   return json.dump(2) + "\n";
 }

@@ -14,8 +14,8 @@ namespace erne {
 
 struct QuantizeOptions {
   std::filesystem::path input;   ///< a folder with numbers of any layout
-  std::filesystem::path output;  ///< a folder that does not exist, is empty, or (with force) holds a
-                                 ///< model
+  std::filesystem::path output;  ///< a folder that does not exist, is empty, or (with force) holds
+                                 ///< a model
   QuantizationPlan plan;
   uint64_t max_shard_bytes = 5'000'000'000;
   int num_threads = 0;  ///< 0: all cores
@@ -29,9 +29,9 @@ struct QuantizeOptions {
 struct TensorError {
   std::string name;
   std::string scheme;
-  double snr_db = 0;       ///< 10 log10(sum w^2 / sum (w - codes)^2)
-  double largest = 0;      ///< largest |w - codes|
-  uint64_t bytes = 0;      ///< codes, scales and mins
+  double snr_db = 0;   ///< 10 log10(sum w^2 / sum (w - codes)^2)
+  double largest = 0;  ///< largest |w - codes|
+  uint64_t bytes = 0;  ///< codes, scales and mins
 };
 
 struct QuantizeResult {
@@ -43,9 +43,9 @@ struct QuantizeResult {
   uint64_t bytes = 0;
 };
 
-/// Writes PT names; MTP layers keep their numbers. An interrupted run leaves OUTPUT.partial, and the
-/// same call goes on from its last whole file. The same input gives the same bytes. Throws Error
-/// naming file, tensor and cause.
+/// Writes PT names; MTP layers keep their numbers. An interrupted run leaves OUTPUT.partial, and
+/// the same call goes on from its last whole file. The same input gives the same bytes. Throws
+/// Error naming file, tensor and cause.
 QuantizeResult quantize(const QuantizeOptions& options);
 
 }  // namespace erne

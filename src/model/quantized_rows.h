@@ -9,8 +9,8 @@
 
 namespace erne {
 
-/// The rows of `numbers` as the scheme rounds them. Integers are rounded when a row is read, so that
-/// nothing is held; `numbers` must outlive the result.
+/// The rows of `numbers` as the scheme rounds them. Integers are rounded when a row is read, so
+/// that nothing is held; `numbers` must outlive the result.
 std::shared_ptr<const CodeRows> quantize_rows(const MatrixView& numbers,
                                               const WeightScheme& scheme);
 

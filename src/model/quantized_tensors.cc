@@ -37,8 +37,8 @@ QuantizedTensors take_quantized(std::vector<SourceTensor>& sources, const TextCo
   std::vector<ExpectedTensor> expected = expected_tensors(config);
   if (config.tie_word_embeddings) {
     // The head may be quantised though the embedding is not.
-    expected.push_back({"lm_head.weight", TensorKind::kLinear, config.vocab_size,
-                        config.hidden_size});
+    expected.push_back(
+        {"lm_head.weight", TensorKind::kLinear, config.vocab_size, config.hidden_size});
   }
   for (const ExpectedTensor& tensor : expected) {
     const auto it = found.find(tensor.name);
@@ -51,7 +51,9 @@ QuantizedTensors take_quantized(std::vector<SourceTensor>& sources, const TextCo
   }
   if (!found.empty()) {
     const StoredCodeParts& parts = found.begin()->second;
-    corrupt(parts.codes ? *parts.codes : parts.scales ? *parts.scales : *parts.mins,
+    corrupt(parts.codes    ? *parts.codes
+            : parts.scales ? *parts.scales
+                           : *parts.mins,
             "has no place in the model that config.json describes");
   }
   sources = std::move(others);
@@ -59,9 +61,8 @@ QuantizedTensors take_quantized(std::vector<SourceTensor>& sources, const TextCo
 }
 
 float code_value(const CodeFormat& format, int8_t code, float scale, float min) {
-  const float value = format.type == CodeType::kFp8
-                          ? to_f32(f8e4m3{static_cast<uint8_t>(code)})
-                          : static_cast<float>(code);
+  const float value = format.type == CodeType::kFp8 ? to_f32(f8e4m3{static_cast<uint8_t>(code)})
+                                                    : static_cast<float>(code);
   return std::fma(scale, value, min);
 }
 

@@ -57,8 +57,7 @@ void StagingFolder::check_target() const {
   }
   if (fs::is_empty(target_, error)) return;
   if (!force_) {
-    fail(Code::kConflict, "{} is not empty; name another folder or pass --force",
-         target_.string());
+    fail(Code::kConflict, "{} is not empty; name another folder or pass --force", target_.string());
   }
   if (!is_present(target_ / "config.json")) {
     fail(Code::kConflict,

@@ -160,18 +160,19 @@ void write_codes(const CodeRows& rows, ThreadPool& pool, SafetensorsWriter& writ
   }
 }
 
-std::shared_ptr<const CodeRows> open_codes(const StoredCodeParts& parts, const ExpectedTensor& wanted) {
+std::shared_ptr<const CodeRows> open_codes(const StoredCodeParts& parts,
+                                           const ExpectedTensor& wanted) {
   const SourceTensor& codes = *parts.codes;
   const TensorInfo& info = codes.stored->info;
   CodeFormat format;
   format.type = *code_type(info.dtype);
-  const int64_t width =
-      format.type == CodeType::kInt4 ? (wanted.cols + 1) / 2 : wanted.cols;
+  const int64_t width = format.type == CodeType::kInt4 ? (wanted.cols + 1) / 2 : wanted.cols;
   if (!is_matrix(info, wanted.rows) || info.shape[1] != width) {
     corrupt(codes, fmt::format("has shape {}, config.json asks for [{}, {}]", info.shape_text(),
                                wanted.rows, width));
   }
-  if (!parts.scales) corrupt(codes, fmt::format("holds codes, but there is no '{}.scale'", wanted.name));
+  if (!parts.scales)
+    corrupt(codes, fmt::format("holds codes, but there is no '{}.scale'", wanted.name));
   const TensorInfo& scales = parts.scales->stored->info;
   format.group = find_group(*parts.scales, wanted.cols, wanted.rows);
   format.scale_type = scales.dtype;

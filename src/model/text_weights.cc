@@ -160,7 +160,7 @@ class Loader {
     for (const Part& part : parts) {
       std::optional<WeightScheme> scheme =
           options_.quantization.scheme(part.name, config_.is_moe());
-      if (!same) scheme = WeightScheme{WeightScheme::Method::kInt8, 32, false};
+      if (!same) scheme = WeightScheme{WeightScheme::Method::kInt8, 32};
       const auto codes = checkpoint_.codes(part.name);
       if (!scheme) {
         result.numbers.push_back(numbers(part, cols));

@@ -22,9 +22,9 @@ std::string given(const QuantizationPlan& plan, const char* name, bool is_moe) {
 }
 
 TEST(QuantizationPlan, NamesRoundTrip) {
-  for (const char* name : {"wint8", "wint8:g32", "wint4", "wint4:g64", "wint4:g128:min",
-                           "wint8:g64:min", "fp8_block", "fp8_channel", "fp8_tensor", "wint2.5",
-                           "wint2"}) {
+  for (const char* name :
+       {"wint8", "wint8:g32", "wint4", "wint4:g64", "wint4:g128:min", "wint8:g64:min",
+        "wint4:g32:min:mse", "fp8_block", "fp8_channel", "fp8_tensor"}) {
     const auto scheme = parse_scheme(name);
     ASSERT_TRUE(scheme.has_value()) << name;
     EXPECT_EQ(scheme->name(), name);
@@ -59,11 +59,12 @@ TEST(QuantizationPlan, FourBitsMeanTheExpertsOfAMixture) {
 
 TEST(QuantizationPlan, ExceptionsTheLastThatFits) {
   const QuantizationPlan plan = QuantizationPlan::parse(
-      "wint4", "lm_head=wint8,experts=wint2,experts@0-6=wint4:g128,experts@12=none,attention@3-=bf16");
+      "wint4",
+      "lm_head=wint8,experts=wint4:mse,experts@0-6=wint4:g128,experts@12=none,attention@3-=bf16");
   EXPECT_EQ(given(plan, kHead, true), "wint8");
   EXPECT_EQ(given(plan, kExpert, true), "-");
   EXPECT_EQ(given(plan, "model.layers.6.mlp.experts.0.up_proj.weight", true), "wint4:g128");
-  EXPECT_EQ(given(plan, "model.layers.7.mlp.experts.0.up_proj.weight", true), "wint2");
+  EXPECT_EQ(given(plan, "model.layers.7.mlp.experts.0.up_proj.weight", true), "wint4:mse");
   EXPECT_EQ(given(plan, "model.layers.2.self_attn.o_proj.weight", true), "wint8");
   EXPECT_EQ(given(plan, kQ, true), "-");
   const QuantizationPlan dense = QuantizationPlan::parse("none", "dense=wint8:g32");

@@ -61,9 +61,8 @@ void expect_close(const fs::path& folder, const char* golden, double levels) {
     EXPECT_EQ(codes != nullptr, tensor.kind == TensorKind::kLinear) << tensor.name;
     if (codes == nullptr) {
       const MatrixView same = checkpoint->matrix(tensor.name, tensor.rows, tensor.cols);
-      EXPECT_EQ(std::memcmp(same.data, view.data,
-                            static_cast<size_t>(tensor.rows * tensor.cols) * 4),
-                0)
+      EXPECT_EQ(
+          std::memcmp(same.data, view.data, static_cast<size_t>(tensor.rows * tensor.cols) * 4), 0)
           << tensor.name;
       continue;
     }
@@ -113,9 +112,9 @@ TEST(Quantize, TiedHeadGetsCodesOfItsOwn) {
   const TextConfig& config = checkpoint->config();
   ASSERT_NE(checkpoint->codes("lm_head.weight"), nullptr);
   EXPECT_EQ(checkpoint->codes("model.embed_tokens.weight"), nullptr);
-  EXPECT_EQ(checkpoint->matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size)
-                .dtype,
-            DType::kF32);
+  EXPECT_EQ(
+      checkpoint->matrix("model.embed_tokens.weight", config.vocab_size, config.hidden_size).dtype,
+      DType::kF32);
 }
 
 TEST(Quantize, TheSameBytesEveryTimeAndWhereverItWasInterrupted) {
