@@ -1,0 +1,43 @@
+#include "cli/model_loading.h"
+
+#include <CLI/CLI.hpp>
+
+#include "base/error.h"
+#include "cpu/cpu_device.h"
+#include "engine/memory.h"
+#include "model/checkpoint.h"
+
+namespace erne::cli {
+
+void add_run_flags(CLI::App& app, RunFlags& flags, const std::string& dtype_default) {
+  add_model_flags(app, flags);
+  app.add_option("--dtype", flags.dtype,
+                 "auto (as the checkpoint), float32 or bfloat16; default: " + dtype_default)
+      ->take_last();
+  app.add_option("--threads", flags.threads, "Compute threads; 0 takes all cores")
+      ->capture_default_str()
+      ->take_last();
+}
+
+LoadOptions to_load_options(const std::string& dtype_word, const TextConfig& config) {
+  const DType own = config.dtype == DType::kF32 ? DType::kF32 : DType::kBF16;
+  LoadOptions options;
+  options.dtype = parse_compute_dtype(dtype_word).value_or(own);
+  options.show_progress = true;  // on stderr, and only on a terminal
+  return options;
+}
+
+std::unique_ptr<Device> make_run_device(const RunFlags& flags) {
+  if (flags.threads < 0)
+    fail(Code::kInvalidArgument, "--threads must be at least 0, got {}", flags.threads);
+  return make_cpu_device(flags.threads);
+}
+
+std::unique_ptr<TextModel> load_within_memory(std::shared_ptr<const Checkpoint> checkpoint,
+                                              Device& device, const LoadOptions& options) {
+  check_weights_fit(packed_weight_bytes(checkpoint->config(), device, options.dtype),
+                    available_memory_bytes(), options.dtype);
+  return TextModel::load(std::move(checkpoint), device, options);
+}
+
+}  // namespace erne::cli
