@@ -11,6 +11,8 @@
 namespace erne {
 namespace {
 
+constexpr int kMaxBatch = 1024;
+
 void check_ids(const TextWindows& text, int64_t vocab_size) {
   const auto outside = [&](int32_t id) { return id < 0 || id >= vocab_size; };
   for (size_t i = 0; i < text.ids.size(); ++i) {
@@ -29,7 +31,8 @@ void check_ids(const TextWindows& text, int64_t vocab_size) {
 void check(std::span<const TextModel* const> models, const TextWindows& text,
            const WindowRunOptions& o) {
   if (o.chunk < 1) fail(Code::kInvalidArgument, "chunk must be at least 1, got {}", o.chunk);
-  if (o.batch < 1) fail(Code::kInvalidArgument, "batch must be at least 1, got {}", o.batch);
+  if (o.batch < 1 || o.batch > kMaxBatch)
+    fail(Code::kInvalidArgument, "batch must be 1 to {}, got {}", kMaxBatch, o.batch);
   const int64_t vocab_size = models.front()->config().vocab_size;
   for (const TextModel* model : models) {
     const TextConfig& config = model->config();

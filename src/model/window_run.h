@@ -12,9 +12,9 @@
 namespace erne {
 
 struct WindowRunOptions {
-  int64_t chunk =
-      512;        ///< tokens per window and step: a step's logits are batch x chunk x V floats
-  int batch = 1;  ///< windows side by side
+  /// Tokens per window and step: a step's logits are batch x chunk x V floats.
+  int64_t chunk = 512;
+  int batch = 1;  ///< windows side by side, at most 1024
   int block_tokens = 16;
   int num_threads = 0;  ///< for the sums over logits; 0: all cores
   bool show_progress = false;
@@ -32,7 +32,7 @@ using SeeRows =
     std::function<void(std::span<const ScoredRow> rows, std::span<const Tensor> logits)>;
 
 /// Every scored token is seen once. The logits do not depend on chunk, batch or num_threads (batch
-/// invariance). Throws Error{kInvalidArgument} for options below 1, models of different
+/// invariance). Throws Error{kInvalidArgument} for options out of range, models of different
 /// vocabularies, windows beyond a model's positions, and ids outside the vocabulary.
 void run_windows(std::span<const TextModel* const> models, Device& device, const TextWindows& text,
                  const WindowRunOptions& options, const SeeRows& see);

@@ -130,7 +130,7 @@ class Accuracy(unittest.TestCase):
         self.refused([*ppl, "--method", "llama.cpp"], 2, "whole window of 512")
         self.refused([*ppl, "--max-tokens", "1"], 2, "--max-tokens must be at least 2")
         self.refused([*ppl, "--chunk", "0"], 2, "chunk must be at least 1")
-        self.refused([*ppl, "--batch", "-1"], 2, "batch must be at least 1")
+        self.refused([*ppl, "--batch", "-1"], 2, "batch must be 1 to 1024")
         self.refused([*ppl, "--page-size", "0"], 2, "page")
         self.refused([*ppl, "--threads", "-1"], 2, "--threads must be at least 0")
         self.refused([*ppl, "--dtype", "int3"], 2, "int3")
