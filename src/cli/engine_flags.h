@@ -33,7 +33,7 @@ std::filesystem::path find_model(const ModelFlags& flags);
 
 /// What the weights become when they are loaded.
 struct WeightFlags {
-  std::string dtype = "auto";
+  std::string dtype = "auto";  ///< see parse_weight_flags
   std::string quantization = "none";
   std::string mixed;
   std::string act_dtype = "auto";

@@ -18,6 +18,9 @@ void add_convert(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_completion(CLI::App& app);
 
+/// `erne eval` and the evaluations below it.
+void add_eval(CLI::App& app);
+
 /// `erne bench` and the benches below it.
 void add_bench(CLI::App& app);
 void add_bench_serving(CLI::App& bench);
