@@ -57,8 +57,7 @@ class CpuDevice final : public Device {
                      std::span<const float> bias) override;
   Linear pack_codes(std::span<const CodeRows* const> blocks, DType dtype, Inputs inputs,
                     LinearKind kind, std::span<const float> bias) override;
-  size_t code_bytes(int64_t n, int64_t k, const CodeFormat& format,
-                    LinearKind kind) const override;
+  size_t code_bytes(int64_t n, int64_t k, const CodeFormat& format, LinearKind kind) const override;
   size_t linear_bytes(int64_t n, int64_t k, DType dtype, LinearKind kind) const override {
     return packed_bytes(kernel(dtype).layout, n, k, dtype, kind);
   }
