@@ -12,10 +12,8 @@
 #include "bench/roofline.h"
 #include "bench/roofline_plot.h"
 #include "bench/step_profile.h"
-#include "cli/engine_flags.h"
+#include "cli/model_loading.h"
 #include "cli/verbs.h"
-#include "cpu/cpu_device.h"
-#include "engine/memory.h"
 #include "model/checkpoint.h"
 
 namespace erne::cli {
@@ -25,9 +23,7 @@ constexpr int kPrefillRuns = 5;
 constexpr int kDecodeRuns = 20;
 
 struct RooflineFlags {
-  ModelFlags model;
-  std::string dtype = "auto";
-  int threads = 0;
+  RunFlags model;
   std::string plot;
   bool json = false;
 };
@@ -36,11 +32,9 @@ std::vector<bench::StepProfile> profile(const RooflineFlags& flags,
                                         const bench::Roofline& roofline) {
   std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::open(find_model(flags.model));
   const TextConfig config = checkpoint->config();
-  const DType dtype = parse_compute_dtype(flags.dtype)
-                          .value_or(config.dtype == DType::kF32 ? DType::kF32 : DType::kBF16);
-  const std::unique_ptr<Device> device = make_cpu_device(flags.threads);
-  check_weights_fit(packed_weight_bytes(config, *device, dtype), available_memory_bytes(), dtype);
-  const auto model = TextModel::load(std::move(checkpoint), *device, {dtype, !flags.json});
+  const std::unique_ptr<Device> device = make_run_device(flags.model);
+  const auto model =
+      load_within_memory(std::move(checkpoint), *device, to_load_options(flags.model, "auto", config));
   std::vector<bench::StepProfile> steps;
   for (const bench::StepShape& shape : bench::usual_shapes(config)) {
     const int runs = shape.tokens > 1 ? kPrefillRuns : kDecodeRuns;
@@ -68,11 +62,11 @@ std::string last_name(const std::string& model_path) {
 
 void run(const RooflineFlags& flags) {
   const bool with_model = !flags.model.model_path.empty();
-  if (!with_model && (flags.dtype != "auto" || flags.model.revision || flags.model.download_dir)) {
+  if (!with_model && (!flags.model.dtype.empty() || flags.model.revision || flags.model.download_dir)) {
     fail(Code::kInvalidArgument,
          "--dtype, --revision and --download-dir are about a model: give --model-path too");
   }
-  const bench::Roofline roofline = bench::measure_roofline(flags.threads);
+  const bench::Roofline roofline = bench::measure_roofline(flags.model.threads);
   std::vector<bench::StepProfile> steps;
   if (with_model) steps = profile(flags, roofline);
   print(flags, roofline, steps);
@@ -90,12 +84,7 @@ void add_bench_roofline(CLI::App& bench) {
       "measure memory bandwidth and peak arithmetic of this machine, by instruction set (about 2 "
       "s), and how near each part of a model comes to them");
   auto flags = std::make_shared<RooflineFlags>();
-  add_model_flags(*app, flags->model);
-  app->add_option("--dtype", flags->dtype,
-                  "auto, bfloat16 or float32: what the model computes in (auto)");
-  app->add_option("--threads", flags->threads,
-                  "threads; 0 means every core that the process may use")
-      ->check(CLI::Range(0, 4096));
+  add_run_flags(*app, flags->model, "auto");
   app->add_option("--plot", flags->plot, "write the picture to this file, as SVG");
   app->add_flag("--json", flags->json, "print JSON");
   app->footer(

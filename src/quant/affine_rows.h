@@ -26,7 +26,7 @@ struct Affine {
   std::vector<int32_t> group_of;  ///< [cols]; empty: k / group
   DType scale_type = DType::kF32;  ///< of the file
 
-  int64_t groups(int64_t cols) const { return (cols + group - 1) / group; }
+  int64_t groups(int64_t columns) const { return (columns + group - 1) / group; }
   int value(int64_t n, int64_t k) const {
     if (bytes != nullptr) return std::to_integer<int>(bytes[n * cols + k]) ^ 128;
     return static_cast<int>(by_input ? codes.get(k, n) : codes.get(n, k));
