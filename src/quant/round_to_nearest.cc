@@ -237,10 +237,16 @@ Fit search_fit(Group g, Fit start, const Rounding& rounding, Levels levels) {
   return best;
 }
 
-void round_group(Group g, const Rounding& rounding, int8_t* codes, float* scale, float* min) {
+Levels levels_of(const Rounding& rounding) {
   const bool wide = rounding.type == CodeType::kInt8;
-  Levels levels = wide ? Levels{-127, 127} : Levels{-7, 7};
-  if (rounding.has_min) levels = wide ? Levels{-128, 127} : Levels{0, 15};
+  if (rounding.has_min) return wide ? Levels{-128, 127} : Levels{0, 15};
+  return wide ? Levels{-127, 127} : Levels{-7, 7};
+}
+
+int searched_low(Levels levels) { return levels.low == -7 ? -8 : levels.low; }
+
+void round_group(Group g, const Rounding& rounding, int8_t* codes, float* scale, float* min) {
+  Levels levels = levels_of(rounding);
   const int32_t bits = magnitude_bits(g);
   if (bits > 0x7F7FFFFF) {
     std::fill_n(codes, g.n, int8_t{0});
@@ -251,7 +257,7 @@ void round_group(Group g, const Rounding& rounding, int8_t* codes, float* scale,
   Fit fit = rounding.has_min ? range_fit(range_of(g), levels)
                              : absmax_fit(std::bit_cast<float>(bits), levels);
   if (rounding.search == ScaleSearch::kMinError && bits != 0) {
-    if (levels.low == -7) levels.low = -8;
+    levels.low = searched_low(levels);
     fit = search_fit(g, fit, rounding, levels);
   }
   round_with(g, fit, rounding.has_min, levels, codes);
@@ -287,6 +293,19 @@ void round_row(const float* w, int64_t cols, const Rounding& rounding, int8_t* c
     round_group({w + k, std::min(step, cols - k)}, rounding, codes + k, scales + g,
                 rounding.has_min ? mins + g : nullptr);
   }
+}
+
+int8_t nearest_code(float w, const Rounding& rounding, float scale, float min) {
+  Levels levels = levels_of(rounding);
+  if (rounding.search == ScaleSearch::kMinError) levels.low = searched_low(levels);
+  // Far outside the codes (w need not be one of those that chose the scale) a quotient may not fit
+  // an int.
+  const float far = 1024 * std::fabs(scale);
+  const float x = w - min;
+  const float near = std::fabs(x) <= far ? w : min + std::copysign(far, x);
+  int8_t code = 0;
+  if (std::isfinite(near)) round_with({&near, 1}, {scale, min, 0}, rounding.has_min, levels, &code);
+  return code;
 }
 
 std::unique_ptr<CodeRows> round_to_nearest(const MatrixView& weights, const Rounding& rounding) {
