@@ -35,15 +35,20 @@ double best_seconds(const std::function<void()>& body) {
 }
 
 struct Limits {
-  double bytes_per_s, f32_per_s, bf16_per_s;
+  double bytes_per_s, f32_per_s, bf16_per_s, int8_per_s;
 };
 
-void report(const std::string& name, double seconds, double bytes, double operations, DType dtype,
-            const Limits& limits) {
-  const double peak = dtype == DType::kBF16 ? limits.bf16_per_s : limits.f32_per_s;
+void report_share(const std::string& name, double seconds, double bytes, double operations,
+                  double peak, const Limits& limits) {
   fmt::print("{:<44} {:>9.1f} us {:>7.1f} GB/s {:>4.0f} % {:>8.1f} GFLOP/s {:>4.0f} %\n", name,
              seconds * 1e6, bytes / seconds / 1e9, 100 * bytes / seconds / limits.bytes_per_s,
              operations / seconds / 1e9, 100 * operations / seconds / peak);
+}
+
+void report(const std::string& name, double seconds, double bytes, double operations, DType dtype,
+            const Limits& limits) {
+  report_share(name, seconds, bytes, operations,
+               dtype == DType::kBF16 ? limits.bf16_per_s : limits.f32_per_s, limits);
 }
 
 Tensor tensor(Buffer& owner, DType dtype, int64_t rows, int64_t cols) {
@@ -63,34 +68,77 @@ struct Shape2 {
   LinearKind kind;
 };
 
-/// A chain of different weights of one shape, larger than the caches, as the layers of a model are.
+/// Seconds of one linear in a chain of different weights of one shape, larger than the caches, as
+/// the layers of a model are.
+double linear_seconds(Device& device, const std::vector<Linear>& weights, int64_t m, DType dtype) {
+  const Linear& first = weights[0];
+  const bool gated = first.kind == LinearKind::kGateUp;
+  Buffer x_memory, y_memory;
+  const Tensor x = tensor(x_memory, dtype, m, first.k);
+  const Tensor y = tensor(y_memory, dtype, m, gated ? first.n / 2 : first.n);
+  size_t next = 0;
+  const int calls = m <= 16 ? static_cast<int>(weights.size()) : 1;
+  return best_seconds([&] {
+           for (int i = 0; i < calls; ++i) {
+             device.linear(x, weights[next++ % weights.size()],
+                           gated ? Epilogue::kSiluMul : Epilogue::kStore, y);
+           }
+         }) /
+         calls;
+}
+
+size_t copies_of(size_t bytes) { return std::max<size_t>(1, (size_t{160} << 20) / bytes); }
+
 void bench_linear(Device& device, const Shape2& shape, int64_t m, DType dtype,
                   const Limits& limits) {
   const size_t bytes = device.linear_bytes(shape.n, shape.k, dtype, shape.kind);
-  const size_t copies = std::max<size_t>(1, (size_t{160} << 20) / bytes);
   std::vector<Linear> weights;
   const bf16 half = to_bf16(0.5F);
   const int64_t rows = shape.kind == LinearKind::kGateUp ? shape.n / 2 : shape.n;
   const MatrixView constant = {&half, DType::kBF16, rows, shape.k, 0, 0};
   const MatrixView blocks[] = {constant, constant};
   const std::span<const MatrixView> views(blocks, shape.kind == LinearKind::kGateUp ? 2 : 1);
-  for (size_t i = 0; i < copies; ++i)
+  for (size_t i = 0; i < copies_of(bytes); ++i)
     weights.push_back(device.pack_linear(views, dtype, shape.kind, {}));
-  Buffer x_memory, y_memory;
-  const Tensor x = tensor(x_memory, dtype, m, shape.k);
-  const Tensor y = tensor(y_memory, dtype, m, rows);
-  const Epilogue epilogue =
-      shape.kind == LinearKind::kGateUp ? Epilogue::kSiluMul : Epilogue::kStore;
-  size_t next = 0;
-  const int calls = m <= 16 ? static_cast<int>(copies) : 1;
-  const double seconds = best_seconds([&] {
-                           for (int i = 0; i < calls; ++i)
-                             device.linear(x, weights[next++ % copies], epilogue, y);
-                         }) /
-                         calls;
+  const double seconds = linear_seconds(device, weights, m, dtype);
   const double operations = 2.0 * static_cast<double>(m * shape.n * shape.k);
   report(fmt::format("{} {} {}x{}x{}", dtype_name(dtype), shape.name, m, shape.n, shape.k), seconds,
          static_cast<double>(bytes), operations, dtype, limits);
+}
+
+/// Rows of one code and one scale.
+class EqualCodes final : public CodeRows {
+ public:
+  using CodeRows::CodeRows;
+  void read(int64_t, int8_t* codes, float* scales, float* mins) const override {
+    const auto groups = static_cast<size_t>(format().groups(cols()));
+    std::fill_n(codes, cols(), int8_t{1});
+    std::fill_n(scales, groups, 0.5F);
+    if (format().has_min) std::fill_n(mins, groups, 0.25F);
+  }
+};
+
+/// GFLOP/s as a share of the int8 peak, or of the bf16 peak where inputs are not rounded to int8.
+void bench_codes(Device& device, const Shape2& shape, int64_t m, const CodeFormat& format,
+                 Inputs inputs, const Limits& limits) {
+  const size_t bytes = device.code_bytes(shape.n, shape.k, format, shape.kind);
+  const bool gated = shape.kind == LinearKind::kGateUp;
+  const EqualCodes rows(format, gated ? shape.n / 2 : shape.n, shape.k);
+  const CodeRows* blocks[] = {&rows, &rows};
+  std::vector<Linear> weights;
+  for (size_t i = 0; i < copies_of(bytes); ++i) {
+    weights.push_back(device.pack_codes({blocks, gated ? size_t{2} : size_t{1}}, DType::kBF16,
+                                        inputs, shape.kind, {}));
+  }
+  const double seconds = linear_seconds(device, weights, m, DType::kBF16);
+  const char* type = format.type == CodeType::kInt8   ? "int8"
+                     : format.type == CodeType::kInt4 ? "int4"
+                                                      : "fp8";
+  report_share(
+      fmt::format("{}/{} x {} {} {}x{}x{}", type, format.group,
+                  inputs == Inputs::kInt8 ? "int8" : "full", shape.name, m, shape.n, shape.k),
+      seconds, static_cast<double>(bytes), 2.0 * static_cast<double>(m * shape.n * shape.k),
+      inputs == Inputs::kInt8 ? limits.int8_per_s : limits.bf16_per_s, limits);
 }
 
 /// Packing at load, from row-major memory in another order than the kernels'.
@@ -174,16 +222,38 @@ void bench_dispatch(int threads) {
   fmt::print("parallel_for of nothing: {:.2f} us\n", seconds / kCalls * 1e6);
 }
 
+void bench_all_codes(Device& device, const Limits& limits) {
+  const Shape2 shapes[] = {{"default down", 576, 1536, LinearKind::kPlain},
+                           {"0.3B gate-up", 3072, 1024, LinearKind::kGateUp},
+                           {"0.3B down", 1024, 3072, LinearKind::kPlain},
+                           {"0.3B head", 103424, 1024, LinearKind::kPlain}};
+  const CodeFormat formats[] = {{CodeType::kInt8, 0, false, DType::kF32},
+                                {CodeType::kInt8, 32, false, DType::kF16},
+                                {CodeType::kInt4, 32, false, DType::kBF16},
+                                {CodeType::kInt4, 128, true, DType::kBF16}};
+  for (const int64_t m : {int64_t{1}, int64_t{4}, int64_t{16}, int64_t{512}}) {
+    for (const Shape2& shape : shapes) {
+      if (m > 16 && shape.n > 20000) continue;
+      bench_linear(device, shape, m, DType::kBF16, limits);  // what codes are compared with
+      for (const CodeFormat& format : formats) {
+        for (const Inputs inputs : {Inputs::kFull, Inputs::kInt8})
+          bench_codes(device, shape, m, format, inputs, limits);
+      }
+    }
+  }
+}
+
 void bench_all(int threads, const std::string& isa, const std::string& filter) {
   const bench::Roofline roofline = bench::measure_roofline(threads);
   fmt::print("{}\n", bench::to_table(roofline));
   const auto device = make_cpu_device(threads, isa);
   const bench::RooflinePoint& point = roofline.points.back();
-  Limits limits = {point.read_gb_per_s * 1e9, 0, 0};
+  Limits limits = {point.read_gb_per_s * 1e9, 0, 0, 0};
   for (const bench::PeakRate& peak : point.peaks) {
     if (peak.isa != cpu::select_kernels(isa).name) continue;
     limits.f32_per_s = peak.f32_gflops * 1e9;
     limits.bf16_per_s = (peak.bf16_gflops > 0 ? peak.bf16_gflops : peak.f32_gflops) * 1e9;
+    limits.int8_per_s = peak.int8_gops > 0 ? peak.int8_gops * 1e9 : limits.bf16_per_s;
   }
   const auto wanted = [&](const char* group) { return filter.empty() || filter == group; };
   bench_dispatch(threads);
@@ -205,12 +275,15 @@ void bench_all(int threads, const std::string& isa, const std::string& filter) {
       }
     }
   }
+  if (wanted("codes")) bench_all_codes(*device, limits);
   if (wanted("attention")) {
     for (const AttentionShape& s : {AttentionShape{9, 3, 64}, {16, 2, 128}}) {
       bench_attention(*device, s, 1, 512, DType::kBF16, limits);
       bench_attention(*device, s, 1, 8192, DType::kBF16, limits);
       bench_attention(*device, s, 512, 512, DType::kBF16, limits);
       bench_attention(*device, s, 512, 512, DType::kF32, limits);
+      bench_attention(*device, s, 2048, 2048, DType::kBF16, limits);
+      bench_attention(*device, s, 2048, 8192, DType::kBF16, limits);
     }
   }
   if (wanted("pack")) {

@@ -33,6 +33,10 @@ class MappedFile {
   size_t size_ = 0;
 };
 
+/// Tells the system that these bytes of a mapped file will not be read again soon: they stop
+/// counting as this process's memory.
+void release_pages(const std::byte* data, size_t size);
+
 /// Whole file as a string; throws Error{kNotFound}, Error{kIo}, or Error{kInvalidArgument} if
 /// larger than max_bytes.
 std::string read_file(const std::filesystem::path& path, size_t max_bytes = size_t{256} << 20);

@@ -81,19 +81,6 @@ std::vector<Turns> read_json_lines(const std::filesystem::path& path) {
   return all;
 }
 
-void require_path(const DatasetOptions& options) {
-  if (!options.path.empty()) return;
-  if (options.kind == DatasetKind::kCustom) {
-    fail(Code::kInvalidArgument,
-         "--dataset-name custom needs --dataset-path FILE.jsonl (one conversation a line)");
-  }
-  fail(Code::kInvalidArgument,
-       "--dataset-name {} needs --dataset-path with a ShareGPT file "
-       "(ShareGPT_V3_unfiltered_cleaned_split.json of the dataset "
-       "anon8231489123/ShareGPT_Vicuna_unfiltered); without one use --dataset-name random-ids",
-       dataset_name(options.kind));
-}
-
 void set_text(BenchRequest& request, const DatasetOptions& options, const Tokenizer& tokenizer) {
   if (options.decode_prompt)
     request.text = tokenizer.decode(request.ids, /*skip_special_tokens=*/false);
@@ -143,7 +130,7 @@ std::vector<BenchRequest> random_ids(const DatasetOptions& options, const Tokeni
 
 std::vector<BenchRequest> random_requests(const DatasetOptions& options, const Tokenizer& tokenizer,
                                           NumpyRandom& numbers, PythonRandom& order) {
-  if (options.kind == DatasetKind::kRandom) require_path(options);
+  check_dataset(options.kind, options.path);
   const auto input_lens = random_lengths(numbers, options.random_input_len,
                                          options.random_range_ratio, options.num_prompts);
   const auto output_lens = random_lengths(numbers, options.random_output_len,
@@ -178,7 +165,7 @@ std::string with_template(const std::string& prompt, const ChatTemplate& chat_te
 
 std::vector<BenchRequest> conversation_requests(const DatasetOptions& options,
                                                 const Tokenizer& tokenizer, PythonRandom& order) {
-  require_path(options);
+  check_dataset(options.kind, options.path);
   if (options.output_len && *options.output_len < 4) {
     fail(Code::kInvalidArgument, "--sharegpt-output-len must be at least 4, got {}",
          *options.output_len);
@@ -236,6 +223,23 @@ std::string_view dataset_name(DatasetKind kind) {
       return "custom";
   }
   return "";
+}
+
+void check_dataset(DatasetKind kind, const std::filesystem::path& path) {
+  if (kind == DatasetKind::kRandomIds) return;
+  if (path.empty() && kind == DatasetKind::kCustom) {
+    fail(Code::kInvalidArgument,
+         "--dataset-name custom needs --dataset-path FILE.jsonl (one conversation a line)");
+  }
+  if (path.empty()) {
+    fail(Code::kInvalidArgument,
+         "--dataset-name {} needs --dataset-path with a ShareGPT file "
+         "(ShareGPT_V3_unfiltered_cleaned_split.json of the dataset "
+         "anon8231489123/ShareGPT_Vicuna_unfiltered); without one use --dataset-name random-ids",
+         dataset_name(kind));
+  }
+  if (!std::filesystem::exists(path))
+    fail(Code::kNotFound, "--dataset-path {}: no such file", path.string());
 }
 
 std::vector<BenchRequest> make_dataset(const DatasetOptions& options, const Tokenizer& tokenizer,

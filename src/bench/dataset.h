@@ -31,6 +31,10 @@ enum class DatasetKind {
 DatasetKind parse_dataset_kind(std::string_view name);
 std::string_view dataset_name(DatasetKind kind);
 
+/// Throws Error{kInvalidArgument} where `kind` needs a file and none is named, Error{kNotFound}
+/// where it is not there: before anything slow begins.
+void check_dataset(DatasetKind kind, const std::filesystem::path& path);
+
 struct DatasetOptions {
   DatasetKind kind = DatasetKind::kRandomIds;
   std::filesystem::path path;  ///< required for all but kRandomIds

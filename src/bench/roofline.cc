@@ -100,6 +100,15 @@ Roofline measure_roofline(int threads) {
   return roofline;
 }
 
+double best_peak_gflops(const RooflinePoint& point, DType dtype) {
+  double best = 0;
+  for (const PeakRate& peak : point.peaks) {
+    const bool bf16 = dtype == DType::kBF16 && peak.bf16_gflops > 0;
+    best = std::max(best, bf16 ? peak.bf16_gflops : peak.f32_gflops);
+  }
+  return best;
+}
+
 std::string to_table(const Roofline& roofline) {
   std::string text =
       fmt::format("{}\n{:>7}  {:>9}  {:<12} {:>12} {:>12} {:>10}\n", roofline.processor, "threads",

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "tensor/dtype.h"
+
 namespace erne::bench {
 
 struct PeakRate {
@@ -31,6 +33,9 @@ struct Roofline {
 /// Takes about two seconds and 512 MB (less where memory is short). threads 0: all cores. Best of
 /// several runs each.
 Roofline measure_roofline(int threads);
+
+/// The peak of the fastest instruction set for a model that computes in `dtype` (f32 or bf16).
+double best_peak_gflops(const RooflinePoint& point, DType dtype);
 
 std::string to_table(const Roofline& roofline);
 std::string to_json(const Roofline& roofline);

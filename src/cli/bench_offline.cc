@@ -70,10 +70,8 @@ void add_limits(bench::ShapeReport& shape) {
   const bench::Roofline roofline = bench::measure_roofline(shape.threads);
   const bench::RooflinePoint& point = roofline.points.back();
   shape.read_gb_per_s = point.read_gb_per_s;
-  for (const bench::PeakRate& peak : point.peaks) {
-    const bool bf16 = shape.dtype == "bfloat16" && peak.bf16_gflops > 0;
-    shape.peak_gflops = std::max(shape.peak_gflops, bf16 ? peak.bf16_gflops : peak.f32_gflops);
-  }
+  const DType dtype = shape.dtype == "bfloat16" ? DType::kBF16 : DType::kF32;
+  shape.peak_gflops = bench::best_peak_gflops(point, dtype);
 }
 
 void run_shape(const OfflineFlags& flags) {
@@ -104,10 +102,11 @@ void run_shape(const OfflineFlags& flags) {
 }
 
 void run_dataset(const OfflineFlags& flags) {
-  Engine engine(to_engine_options(flags.engine));
   bench::DatasetOptions dataset = flags.dataset;
   dataset.kind = bench::parse_dataset_kind(flags.dataset_name);
   dataset.path = flags.dataset_path;
+  bench::check_dataset(dataset.kind, dataset.path);
+  Engine engine(to_engine_options(flags.engine));
   dataset.decode_prompt = false;
   bench::NumpyRandom numbers(static_cast<uint32_t>(flags.seed));
   bench::PythonRandom order(static_cast<uint32_t>(flags.seed));

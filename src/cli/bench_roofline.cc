@@ -1,36 +1,110 @@
-// `erne bench roofline`: the machine's own limits, for every other figure to be compared with.
+// `erne bench roofline`: the machine's own limits, for every other figure to be compared with, and
+// how near the parts of a model's step come to them.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 
+#include "base/error.h"
+#include "base/json.h"
 #include "bench/roofline.h"
+#include "bench/roofline_plot.h"
+#include "bench/step_profile.h"
+#include "cli/engine_flags.h"
 #include "cli/verbs.h"
+#include "cpu/cpu_device.h"
+#include "engine/memory.h"
+#include "model/checkpoint.h"
 
 namespace erne::cli {
 namespace {
 
-struct Flags {
+constexpr int kPrefillRuns = 5;
+constexpr int kDecodeRuns = 20;
+
+struct RooflineFlags {
+  ModelFlags model;
+  std::string dtype = "auto";
   int threads = 0;
+  std::string plot;
   bool json = false;
 };
+
+std::vector<bench::StepProfile> profile(const RooflineFlags& flags,
+                                        const bench::Roofline& roofline) {
+  std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::open(find_model(flags.model));
+  const TextConfig config = checkpoint->config();
+  const DType dtype = parse_compute_dtype(flags.dtype)
+                          .value_or(config.dtype == DType::kF32 ? DType::kF32 : DType::kBF16);
+  const std::unique_ptr<Device> device = make_cpu_device(flags.threads);
+  check_weights_fit(packed_weight_bytes(config, *device, dtype), available_memory_bytes(), dtype);
+  const auto model = TextModel::load(std::move(checkpoint), *device, {dtype, !flags.json});
+  std::vector<bench::StepProfile> steps;
+  for (const bench::StepShape& shape : bench::usual_shapes(config)) {
+    const int runs = shape.tokens > 1 ? kPrefillRuns : kDecodeRuns;
+    steps.push_back(bench::profile_step(*model, *device, shape, roofline.points.back(), runs));
+  }
+  return steps;
+}
+
+void print(const RooflineFlags& flags, const bench::Roofline& roofline,
+           const std::vector<bench::StepProfile>& steps) {
+  if (!flags.json) {
+    fmt::print("{}{}\n", bench::to_table(roofline), bench::to_table(steps));
+    return;
+  }
+  OrderedJson json = parse_ordered_json(bench::to_json(roofline), "roofline");
+  if (!steps.empty()) json["steps"] = parse_ordered_json(bench::to_json(steps), "steps");
+  fmt::print("{}\n", json.dump(2));
+}
+
+/// What a title calls it: the folder, the file, or the end of a hub id.
+std::string last_name(const std::string& model_path) {
+  const std::filesystem::path path(model_path);
+  return (path.has_filename() ? path : path.parent_path()).filename();
+}
+
+void run(const RooflineFlags& flags) {
+  const bool with_model = !flags.model.model_path.empty();
+  if (!with_model && (flags.dtype != "auto" || flags.model.revision || flags.model.download_dir)) {
+    fail(Code::kInvalidArgument,
+         "--dtype, --revision and --download-dir are about a model: give --model-path too");
+  }
+  const bench::Roofline roofline = bench::measure_roofline(flags.threads);
+  std::vector<bench::StepProfile> steps;
+  if (with_model) steps = profile(flags, roofline);
+  print(flags, roofline, steps);
+  if (flags.plot.empty()) return;
+  std::ofstream file(flags.plot);
+  file << bench::roofline_svg(roofline, steps, last_name(flags.model.model_path));
+  if (!file.flush()) fail(Code::kIo, "--plot {}: cannot be written", flags.plot);
+}
 
 }  // namespace
 
 void add_bench_roofline(CLI::App& bench) {
-  CLI::App* app = bench.add_subcommand("roofline",
-                                       "measure memory bandwidth and peak arithmetic of this "
-                                       "machine, by instruction set (about 2 s)");
-  auto flags = std::make_shared<Flags>();
+  CLI::App* app = bench.add_subcommand(
+      "roofline",
+      "measure memory bandwidth and peak arithmetic of this machine, by instruction set (about 2 "
+      "s), and how near each part of a model comes to them");
+  auto flags = std::make_shared<RooflineFlags>();
+  add_model_flags(*app, flags->model);
+  app->add_option("--dtype", flags->dtype,
+                  "auto, bfloat16 or float32: what the model computes in (auto)");
   app->add_option("--threads", flags->threads,
                   "threads; 0 means every core that the process may use")
       ->check(CLI::Range(0, 4096));
+  app->add_option("--plot", flags->plot, "write the picture to this file, as SVG");
   app->add_flag("--json", flags->json, "print JSON");
-  app->footer("Example:\n  erne bench roofline --threads 2 --json");
-  app->callback([flags] {
-    const bench::Roofline roofline = bench::measure_roofline(flags->threads);
-    fmt::print("{}\n", flags->json ? bench::to_json(roofline) : bench::to_table(roofline));
-  });
+  app->footer(
+      "With --model-path: each operation of a decode step (batch 1 and 16) and of a prefill of 512 "
+      "tokens,\nas a share of the limit at its intensity.\n"
+      "Examples:\n"
+      "  erne bench roofline --threads 2 --json\n"
+      "  erne bench roofline --model-path models/default --plot roofline.svg");
+  app->callback([flags] { run(*flags); });
 }
 
 }  // namespace erne::cli

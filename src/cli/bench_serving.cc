@@ -245,6 +245,7 @@ void wait_for_server(bench::ServingClient& client, double timeout_s) {
 
 void run(ServingFlags f) {
   check_serving_flags(f);
+  bench::check_dataset(bench::parse_dataset_kind(f.dataset_name), f.dataset_path);
   bench::NumpyRandom numbers(f.seed);
   bench::ServingClient client(make_target(f));
   const size_t files = bench::raise_file_limit(kFileLimit);

@@ -92,10 +92,6 @@ void add_compute_flags(CLI::App& app, EngineFlags& f) {
   const char* g = kModelGroup;
   add(app, g, "--device", f.device, "auto, cpu, or null (computes nothing: measures the rest)")
       ->capture_default_str();
-  add(app, g, "--dtype", f.dtype,
-      "auto (as the checkpoint), bfloat16|bf16, float32|fp32|float, float16|half|fp16 (computes in "
-      "bfloat16)")
-      ->capture_default_str();
   add(app, g, "--context-length", f.context_length,
       "Longest prompt plus answer in tokens (from the config)");
   add(app, g, "--random-seed", f.random_seed,
@@ -153,22 +149,63 @@ std::filesystem::path find_model(const ModelFlags& flags) {
 
 void check_engine_flags(const EngineFlags& flags) { check(flags); }
 
-std::optional<DType> parse_compute_dtype(const std::string& word) {
-  if (word == "auto") return std::nullopt;
-  if (word == "bfloat16" || word == "bf16") return DType::kBF16;
-  if (word == "float32" || word == "fp32" || word == "float") return DType::kF32;
-  if (word == "float16" || word == "half" || word == "fp16") {
+void add_weight_flags(CLI::App& app, WeightFlags& f) {
+  const char* g = kModelGroup;
+  add(app, g, "--dtype", f.dtype,
+      "auto (as the checkpoint), bfloat16|bf16, float32|fp32|float, float16|half|fp16 (computes in "
+      "bfloat16); w8a16, w8a8, w4a16: short for a quantisation of all linears")
+      ->capture_default_str();
+  add(app, g, "--quantization", f.quantization,
+      "Rounds the weights while loading: wint8, wint4, wint4:g64, wint4:g32:min, fp8_block, "
+      "fp8_channel, fp8_tensor (the head stays, see --mixed)")
+      ->capture_default_str();
+  add(app, g, "--mixed", f.mixed,
+      "Exceptions, e.g. lm_head=wint8,experts@0-6=wint4:g128,attention=none");
+  add(app, g, "--act-dtype", f.act_dtype,
+      "Inputs of quantised linears: auto (as computed), bf16, int8 (rounded, faster)")
+      ->capture_default_str();
+}
+
+WeightChoice parse_weight_flags(const WeightFlags& flags) {
+  std::string quantization = flags.quantization;
+  std::string mixed = flags.mixed;
+  WeightChoice choice;
+  const std::string& word = flags.dtype;
+  if (word == "bfloat16" || word == "bf16") {
+    choice.dtype = DType::kBF16;
+  } else if (word == "float32" || word == "fp32" || word == "float") {
+    choice.dtype = DType::kF32;
+  } else if (word == "float16" || word == "half" || word == "fp16") {
     log::warn("--dtype {}: float16 weights are read exactly, but computed in bfloat16", word);
-    return DType::kBF16;
+    choice.dtype = DType::kBF16;
+  } else if (word == "w8a16" || word == "w8a8" || word == "w4a16") {
+    if (quantization != "none") {
+      fail(Code::kInvalidArgument, "--dtype {} and --quantization {}: give one of them", word,
+           quantization);
+    }
+    choice.dtype = DType::kBF16;
+    quantization = word == "w4a16" ? "wint4:g32" : "wint8";
+    if (mixed.empty()) mixed = "lm_head=wint8";
+    if (word == "w8a8") choice.inputs = Inputs::kInt8;
+  } else if (word != "auto") {
+    fail(Code::kInvalidArgument,
+         "--dtype must be auto, bfloat16 (bf16), float32 (fp32, float), float16 (half, fp16), "
+         "w8a16, w8a8 or w4a16, got '{}'",
+         word);
   }
-  fail(Code::kInvalidArgument,
-       "--dtype must be auto, bfloat16 (bf16), float32 (fp32, float) or float16 (half, fp16), got "
-       "'{}'",
-       word);
+  if (flags.act_dtype == "int8") {
+    choice.inputs = Inputs::kInt8;
+  } else if (flags.act_dtype != "auto" && flags.act_dtype != "bf16") {
+    fail(Code::kInvalidArgument, "--act-dtype must be auto, bf16 or int8, got '{}'",
+         flags.act_dtype);
+  }
+  choice.quantization = QuantizationPlan::parse(quantization, mixed);
+  return choice;
 }
 
 void add_engine_flags(CLI::App& app, EngineFlags& flags) {
   add_model_flags(app, flags);
+  add_weight_flags(app, flags);
   add_compute_flags(app, flags);
   add_memory_flags(app, flags);
 }
@@ -177,7 +214,10 @@ EngineOptions to_engine_options(const EngineFlags& flags) {
   check(flags);
   EngineOptions options;
   options.device = parse_device(flags.device);
-  options.dtype = parse_compute_dtype(flags.dtype);
+  const WeightChoice weights = parse_weight_flags(flags);
+  options.dtype = weights.dtype;
+  options.quantization = weights.quantization;
+  options.inputs = weights.inputs;
   options.schedule_policy = parse_policy(flags.schedule_policy);
   options.num_threads = flags.threads;
   options.context_length = flags.context_length;

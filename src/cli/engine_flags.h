@@ -31,9 +31,30 @@ void add_model_flags(CLI::App& app, ModelFlags& flags);
 /// model is named, Error{kNotFound} where it is not found.
 std::filesystem::path find_model(const ModelFlags& flags);
 
-struct EngineFlags : ModelFlags {
+/// What the weights become when they are loaded.
+struct WeightFlags {
+  std::string dtype = "auto";  ///< see parse_weight_flags
+  std::string quantization = "none";
+  std::string mixed;
+  std::string act_dtype = "auto";
+};
+
+/// Adds --dtype, --quantization, --mixed and --act-dtype in the group "Model".
+void add_weight_flags(CLI::App& app, WeightFlags& flags);
+
+struct WeightChoice {
+  std::optional<DType> dtype;  ///< nullopt: as the checkpoint
+  QuantizationPlan quantization;
+  Inputs inputs = Inputs::kFull;
+};
+
+/// --dtype auto is nullopt; bfloat16|bf16, float32|fp32|float, float16|half|fp16 (f16 weights
+/// compute in bfloat16, which is logged); w8a16, w8a8 and w4a16 are bfloat16 with a quantisation
+/// of all linears, the head included. Throws Error{kInvalidArgument} naming the flag.
+WeightChoice parse_weight_flags(const WeightFlags& flags);
+
+struct EngineFlags : ModelFlags, WeightFlags {
   std::string device = "auto";
-  std::string dtype = "auto";
   int threads = 0;
   std::optional<int64_t> context_length;
   std::optional<int64_t> max_total_tokens;
@@ -62,9 +83,5 @@ void check_engine_flags(const EngineFlags& flags);
 /// Error{kInvalidArgument} naming the flag; Error{kNotFound} where the model is not found. Absent
 /// seed: a fresh one.
 EngineOptions to_engine_options(const EngineFlags& flags);
-
-/// auto is nullopt; bfloat16|bf16, float32|fp32|float, float16|half|fp16 (f16 weights compute in
-/// bfloat16, which is logged). Throws Error{kInvalidArgument} for another word.
-std::optional<DType> parse_compute_dtype(const std::string& word);
 
 }  // namespace erne::cli

@@ -29,13 +29,17 @@ int run(int argc, char** argv) {
   erne::cli::add_tokenize(app);
   erne::cli::add_inspect(app);
   erne::cli::add_verify(app);
+  erne::cli::add_eval(app);
   erne::cli::add_convert(app);
+  erne::cli::add_quantize(app);
   erne::cli::add_bench(app);
   erne::cli::add_completion(app);
   std::vector<std::string> arguments = erne::cli::expand_arguments(app, argc, argv);
   std::ranges::reverse(arguments);  // as App::parse takes them
   try {
     app.parse(std::move(arguments));
+  } catch (const CLI::RuntimeError& e) {
+    return e.get_exit_code();  // a verb's own verdict, already told
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   }

@@ -218,6 +218,7 @@ server::ServerOptions to_server_options(const CLI::App& app, const ServeFlags& f
   options.sampling_defaults_of_model = f.sampling_defaults == "model";
   if (f.request_timeout_s > 0) options.request_timeout_s = f.request_timeout_s;
   options.max_queued_requests = f.engine.max_queued_requests;
+  options.max_queued_tokens = f.engine.max_queued_tokens;
   if (f.log_requests) options.log_requests_level = f.log_requests_level;
   options.log_requests_as_json = f.log_requests_format == "json";
   options.launch_arguments = launch_arguments(app);

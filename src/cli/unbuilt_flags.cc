@@ -37,7 +37,6 @@ constexpr Unbuilt kFlags[] = {
     {"--skip-tokenizer-init", "serving without a tokenizer"},
     {"--load-format", "choosing how weights are read", "auto|safetensors|gguf"},
     {"--trust-remote-code", "remote code", "*"},
-    {"--quantization", "quantisation at load time", "none"},
     {"--json-model-override-args", "overriding the model's config", "{}"},
     {"--is-embedding", "embedding"},
     {"--model-impl", "other model implementations", "auto"},

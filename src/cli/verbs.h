@@ -15,7 +15,11 @@ void add_tokenize(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_convert(CLI::App& app);
+void add_quantize(CLI::App& app);
 void add_completion(CLI::App& app);
+
+/// `erne eval` and the evaluations below it.
+void add_eval(CLI::App& app);
 
 /// `erne bench` and the benches below it.
 void add_bench(CLI::App& app);

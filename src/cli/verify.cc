@@ -1,28 +1,31 @@
-// `erne verify`: a checkpoint held against goldens of the reference implementation; exits with 1
-// where a bound is broken.
+// `erne verify`: a checkpoint held against goldens of the reference implementation, or against
+// another model on a text; exits with 1 where a bound is broken.
 #include "model/verify.h"
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
+#include <utility>
 
 #include "base/error.h"
 #include "base/json.h"
-#include "cli/engine_flags.h"
+#include "cli/model_loading.h"
 #include "cli/verbs.h"
-#include "cpu/cpu_device.h"
+#include "cli/verify_baseline.h"
 #include "model/checkpoint.h"
 
 namespace erne::cli {
 namespace {
 
 struct VerifyFlags {
-  ModelFlags model;
+  RunFlags model;
   std::string golden;
-  std::string dtype = "float32";
-  int threads = 0;
-  VerifyOptions options;
+  BaselineFlags baseline;
+  std::optional<int64_t> chunk;
+  int batch = 1;
+  int page_size = 16;
   bool json = false;
 };
 
@@ -62,20 +65,21 @@ void print_table(const VerifyReport& report) {
   std::printf("%s\n", report.broken.empty() ? "passed: every bound holds" : "failed");
 }
 
-void run(const VerifyFlags& flags) {
-  const DType dtype = parse_compute_dtype(flags.dtype).value_or(DType::kF32);
+bool verify_golden(const VerifyFlags& flags) {
+  const VerifyOptions options{flags.chunk.value_or(0), flags.batch, flags.page_size};
   const std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::open(find_model(flags.model));
   const Golden golden = read_golden(flags.golden, checkpoint->config());
-  const std::unique_ptr<Device> device = make_cpu_device(flags.threads);
-  const auto model = TextModel::load(checkpoint, *device, {dtype, !flags.json});
-  const VerifyReport report = verify(*model, *device, golden, flags.options);
+  const std::unique_ptr<Device> device = make_run_device(flags.model);
+  const LoadOptions load = to_load_options(flags.model, "float32", checkpoint->config());
+  const auto model = load_within_memory(checkpoint, *device, load);
+  const VerifyReport report = verify(*model, *device, golden, options);
   if (flags.json) {
     Json out = {{"model_path", flags.model.model_path},
                 {"golden", flags.golden},
-                {"dtype", std::string(dtype_name(dtype))},
+                {"dtype", std::string(dtype_name(load.dtype))},
                 {"device", device->info().detail},
-                {"chunk", flags.options.chunk},
-                {"batch", flags.options.batch},
+                {"chunk", options.chunk},
+                {"batch", options.batch},
                 {"passed", report.broken.empty()},
                 {"broken", report.broken},
                 {"sequences", Json::array()}};
@@ -83,47 +87,89 @@ void run(const VerifyFlags& flags) {
     std::printf("%s\n", dump_json(out).c_str());
   } else {
     std::printf("%s, %s, %s\n", flags.model.model_path.c_str(),
-                std::string(dtype_name(dtype)).c_str(), device->info().detail.c_str());
+                std::string(dtype_name(load.dtype)).c_str(), device->info().detail.c_str());
     print_table(report);
   }
-  if (!report.broken.empty()) throw CLI::RuntimeError(1);
+  return report.broken.empty();
+}
+
+// One of the two ways, and no flag of the other.
+void check(const VerifyFlags& flags) {
+  const BaselineFlags& b = flags.baseline;
+  if (flags.golden.empty() == b.baseline.empty()) {
+    fail(Code::kInvalidArgument,
+         "verify takes {}: --golden FILE (outputs of the reference implementation) or --baseline "
+         "DIR with --text FILE (another model)",
+         flags.golden.empty() ? "one of" : "only one of");
+  }
+  if (!b.baseline.empty()) {
+    if (b.text.text.empty())
+      fail(Code::kInvalidArgument, "--baseline needs --text FILE: what to compare the models on");
+    return;
+  }
+  const std::pair<const char*, bool> given[] = {
+      {"--text", !b.text.text.empty()},        {"--window", b.text.window.has_value()},
+      {"--stride", b.text.stride.has_value()}, {"--max-tokens", b.text.max_tokens.has_value()},
+      {"--max-kl", b.max_kl.has_value()},      {"--min-top1", b.min_top1.has_value()}};
+  for (const auto& [flag, is_given] : given) {
+    if (is_given) fail(Code::kInvalidArgument, "{} belongs to --baseline, not to --golden", flag);
+  }
+}
+
+void run(const VerifyFlags& flags) {
+  check(flags);
+  if (!flags.golden.empty()) {
+    if (!verify_golden(flags)) throw CLI::RuntimeError(1);
+    return;
+  }
+  WindowRunOptions options;
+  if (flags.chunk) options.chunk = *flags.chunk;
+  options.batch = flags.batch;
+  options.block_tokens = flags.page_size;
+  options.num_threads = flags.model.threads;
+  options.show_progress = true;
+  if (!verify_against_baseline(flags.model, flags.baseline, options, flags.json))
+    throw CLI::RuntimeError(1);
 }
 
 }  // namespace
 
 void add_verify(CLI::App& app) {
   CLI::App* verb = app.add_subcommand(
-      "verify", "hold a checkpoint against goldens of the reference implementation");
+      "verify", "hold a checkpoint against the reference implementation or another model");
   const auto flags = std::make_shared<VerifyFlags>();
-  add_model_flags(*verb, flags->model);
+  add_run_flags(*verb, flags->model, "float32 with --golden, auto with --baseline");
   verb->add_option("--golden", flags->golden,
                    "golden.safetensors, or JSON with prompt_ids and completion_ids")
-      ->required()
       ->check(CLI::ExistingFile);
-  verb->add_option("--dtype", flags->dtype, "float32 (default) or bfloat16");
-  verb->add_option("--chunk", flags->options.chunk,
-                   "prompt tokens per step and sequence; 0: whole prompts");
-  verb->add_option("--batch", flags->options.batch, "sequences side by side")
-      ->capture_default_str();
-  verb->add_option("--page-size", flags->options.block_tokens, "tokens per KV block")
-      ->capture_default_str();
-  verb->add_option("--threads", flags->threads, "0: all cores");
+  add_baseline_flags(*verb, flags->baseline);
+  verb->add_option("--chunk", flags->chunk,
+                   "tokens per step and sequence (--golden: whole prompts; --baseline: 512)");
+  verb->add_option("--batch", flags->batch, "sequences side by side")->capture_default_str();
+  verb->add_option("--page-size", flags->page_size, "tokens per KV block")->capture_default_str();
   verb->add_flag("--json", flags->json, "print one JSON object");
   verb->footer(
-      "Prints per sequence: largest and mean |error| of the logits, KL divergence, top-1 agreement "
-      "and how many greedy\n"
-      "ids agree. Exits with 1 where a bound is broken: float32 5e-6 of the largest |logit| (and "
-      "of "
-      "the largest hidden\n"
-      "value, where the golden has them) and identical greedy ids;\n"
-      "bfloat16 a mean error of at most 1.2 times the reference's own.\n"
+      "--golden prints per sequence: largest and mean |error| of the logits, KL divergence, top-1 "
+      "agreement and how many\n"
+      "greedy ids agree. Exits with 1 where a bound is broken: float32 5e-6 of the largest |logit| "
+      "(and of the largest\n"
+      "hidden value, where the golden has them) and identical greedy ids; bfloat16 a mean error of "
+      "at most 1.2 times the\n"
+      "reference's own.\n"
+      "--baseline prints over a text: KL divergence in nats (mean, 99th percentile, largest), "
+      "top-1 "
+      "agreement, mean |logit\n"
+      "error| and both perplexities (docs/accuracy.md). Exits with 1 only where --max-kl or "
+      "--min-top1 is given and broken.\n"
       "Examples:\n"
       "  erne verify --model-path tests/goldens/text/moe --golden "
       "tests/goldens/text/moe/golden.safetensors\n"
       "  erne verify --model-path tests/goldens/text/moe --golden "
       "tests/goldens/text/moe/golden.safetensors \\\n"
       "      --dtype bfloat16 --chunk 7 --batch 4\n"
-      "  erne verify --model-path models/default --golden tests/goldens/default-model/shared.json");
+      "  erne verify --model-path models/default --golden tests/goldens/default-model/shared.json\n"
+      "  erne verify --model-path models/default --dtype bfloat16 --baseline models/default --text "
+      "README.md --max-kl 0.01");
   verb->callback([flags] { run(*flags); });
 }
 

@@ -6,6 +6,9 @@
 namespace erne::cpu {
 namespace {
 
+constexpr int32_t kMostBlocks = 4;  ///< of attention_rows in a tile
+constexpr int kItemsPerThread = 16;
+
 /// Bytes of one AttentionPartial of `rows` rows.
 size_t partial_bytes(int32_t rows, int64_t v_width) {
   return (static_cast<size_t>(rows) * static_cast<size_t>(v_width + 2) * sizeof(float) + 63) &
@@ -33,7 +36,7 @@ void finish_tile(const AttentionTask& task, const AttentionTile& tile, const Ker
 
 }  // namespace
 
-void AttentionPlan::cut(const AttentionTask& task, const Batch& batch, int32_t tile_rows) {
+void AttentionPlan::cut(const AttentionTask& task, const Batch& batch) {
   const int64_t group = task.num_heads / task.kv_heads;
   items_.clear();
   int64_t partials = 0;
@@ -44,8 +47,8 @@ void AttentionPlan::cut(const AttentionTask& task, const Batch& batch, int32_t t
     const int64_t position = batch.context_len[i] - count;
     const int32_t* blocks = batch.block_table.data() + s * batch.max_blocks;
     for (int32_t h = 0; h < task.kv_heads; ++h) {
-      for (int64_t row = 0; row < count * group; row += tile_rows) {
-        const auto rows = static_cast<int32_t>(std::min<int64_t>(tile_rows, count * group - row));
+      for (int64_t row = 0; row < count * group; row += tile_rows_) {
+        const auto rows = static_cast<int32_t>(std::min<int64_t>(tile_rows_, count * group - row));
         const int64_t last_position = position + (row + rows - 1) / group;
         const int64_t chunks = last_position / kKvChunk + 1;
         items_.push_back({{blocks, first, position, row, rows, h}, chunks, partials});
@@ -58,7 +61,7 @@ void AttentionPlan::cut(const AttentionTask& task, const Batch& batch, int32_t t
 void AttentionPlan::run_whole(const AttentionTask& task, const Kernels& kernels, ThreadPool& pool,
                               void* out) {
   const int64_t v_width = task.kv.v_width;
-  const size_t state = partial_bytes(kernels.attention_rows, v_width);
+  const size_t state = partial_bytes(tile_rows_, v_width);
   const size_t scratch = kernels.attention_scratch_bytes(v_width);
   const size_t per_thread = (2 * state + scratch + 63) & ~size_t{63};
   const auto threads = static_cast<size_t>(pool.num_threads());
@@ -67,8 +70,8 @@ void AttentionPlan::run_whole(const AttentionTask& task, const Kernels& kernels,
   std::atomic<int64_t> next{static_cast<int64_t>(items_.size())};
   pool.parallel_for(pool.num_threads(), 1, [&](int64_t, int64_t, int thread) {
     auto* memory = partials_.as<uint8_t>() + static_cast<size_t>(thread) * per_thread;
-    const AttentionPartial sum = partial_at(memory, kernels.attention_rows, v_width);
-    const AttentionPartial part = partial_at(memory + state, kernels.attention_rows, v_width);
+    const AttentionPartial sum = partial_at(memory, tile_rows_, v_width);
+    const AttentionPartial part = partial_at(memory + state, tile_rows_, v_width);
     const Scratch space{memory + 2 * state, scratch};
     // From the end: late tiles see the most positions, so the short ones fill the gaps.
     for (int64_t i = --next; i >= 0; i = --next) {
@@ -86,7 +89,7 @@ void AttentionPlan::run_whole(const AttentionTask& task, const Kernels& kernels,
 void AttentionPlan::run_split(const AttentionTask& task, const Kernels& kernels, ThreadPool& pool,
                               void* out) {
   const int64_t v_width = task.kv.v_width;
-  const size_t state = partial_bytes(kernels.attention_rows, v_width);
+  const size_t state = partial_bytes(tile_rows_, v_width);
   const size_t scratch = (kernels.attention_scratch_bytes(v_width) + 63) & ~size_t{63};
   const auto threads = static_cast<size_t>(pool.num_threads());
   item_of_partial_.clear();
@@ -100,7 +103,7 @@ void AttentionPlan::run_split(const AttentionTask& task, const Kernels& kernels,
   const AttendFn attend = task.kv.bf16 ? kernels.attend_bf16 : kernels.attend_f32;
   uint8_t* states = partials_.as<uint8_t>() + threads * scratch;
   const auto state_at = [&](int64_t i) {
-    return partial_at(states + static_cast<size_t>(i) * state, kernels.attention_rows, v_width);
+    return partial_at(states + static_cast<size_t>(i) * state, tile_rows_, v_width);
   };
   pool.parallel_for(static_cast<int64_t>(count), 1, [&](int64_t begin, int64_t end, int thread) {
     const Scratch space{partials_.as<uint8_t>() + static_cast<size_t>(thread) * scratch, scratch};
@@ -119,8 +122,13 @@ void AttentionPlan::run_split(const AttentionTask& task, const Kernels& kernels,
 
 void AttentionPlan::run(const AttentionTask& task, const Batch& batch, const Kernels& kernels,
                         ThreadPool& pool, void* out) {
-  cut(task, batch, kernels.attention_rows);
   const int threads = pool.num_threads();
+  // Tiles of several blocks of rows read keys and values more seldom, where there are tiles enough.
+  for (int32_t blocks = kMostBlocks; blocks > 0; blocks /= 2) {
+    tile_rows_ = blocks * kernels.attention_rows;
+    cut(task, batch);
+    if (items_.size() >= static_cast<size_t>(kItemsPerThread * threads)) break;
+  }
   const bool few = items_.size() < static_cast<size_t>(4 * threads);
   const bool cuttable =
       std::any_of(items_.begin(), items_.end(), [](const Item& item) { return item.chunks > 1; });

@@ -27,10 +27,11 @@ class AttentionPlan {
     int64_t first_partial;  ///< place of its first chunk in the split run
   };
 
-  void cut(const AttentionTask& task, const Batch& batch, int32_t tile_rows);
+  void cut(const AttentionTask& task, const Batch& batch);
   void run_whole(const AttentionTask& task, const Kernels& kernels, ThreadPool& pool, void* out);
   void run_split(const AttentionTask& task, const Kernels& kernels, ThreadPool& pool, void* out);
 
+  int32_t tile_rows_ = 0;  ///< most rows of an item
   std::vector<Item> items_;
   std::vector<int32_t> item_of_partial_;
   Buffer partials_;

@@ -57,10 +57,9 @@ class CpuDevice final : public Device {
                      std::span<const float> bias) override;
   Linear pack_codes(std::span<const CodeRows* const> blocks, DType dtype, Inputs inputs,
                     LinearKind kind, std::span<const float> bias) override;
-  size_t code_bytes(int64_t n, int64_t k, const CodeFormat& format,
-                    LinearKind kind) const override;
+  size_t code_bytes(int64_t n, int64_t k, const CodeFormat& format, LinearKind kind) const override;
   size_t linear_bytes(int64_t n, int64_t k, DType dtype, LinearKind kind) const override {
-    return packed_bytes(kernel(dtype).layout, n, k, dtype, kind);
+    return packed_bytes(float_kernel(dtype).layout, n, k, dtype, kind);
   }
   size_t kv_block_bytes(const KvCacheSpec& spec) const override {
     return static_cast<size_t>(kv_layout(spec).block_bytes);
@@ -82,9 +81,17 @@ class CpuDevice final : public Device {
   void synchronize() override {}  // every call returns when its work is done
 
  private:
-  const LinearKernel& kernel(DType dtype) const {
+  const LinearKernel& float_kernel(DType dtype) const {
     return dtype == DType::kBF16 ? kernels_.linear_bf16 : kernels_.linear_f32;
   }
+  const LinearKernel& code_kernel(CodeType type, Inputs inputs) const {
+    return kernels_.linear_codes[static_cast<size_t>(type)][static_cast<size_t>(inputs)];
+  }
+  const LinearKernel& kernel(const Linear& w) const {
+    return w.codes ? code_kernel(w.codes->type, w.inputs) : float_kernel(w.dtype);
+  }
+  /// Bias and scratch of a weight whose data is packed.
+  void finish_packing(Linear& linear, std::span<const float> bias);
   static LinearTask linear_task(const Tensor& x, const Linear& w, Epilogue epilogue,
                                 const Tensor& y);
 
@@ -111,24 +118,50 @@ Linear CpuDevice::pack_linear(std::span<const MatrixView> blocks, DType dtype, L
   linear.dtype = dtype;
   linear.kind = kind;
   linear.data = Buffer::host(linear_bytes(linear.n, linear.k, dtype, kind));
-  pack_weight(blocks, kernel(dtype).layout, dtype, kind, pool_, linear.data.data());
+  pack_weight(blocks, kernel(linear).layout, dtype, kind, pool_, linear.data.data());
+  finish_packing(linear, bias);
+  return linear;
+}
+
+Linear CpuDevice::pack_codes(std::span<const CodeRows* const> blocks, DType dtype, Inputs inputs,
+                             LinearKind kind, std::span<const float> bias) {
+  ERNE_CHECK(!blocks.empty() && (dtype == DType::kF32 || dtype == DType::kBF16));
+  ERNE_CHECK(kind == LinearKind::kPlain ||
+             (blocks.size() == 2 && blocks[0]->rows() == blocks[1]->rows()));
+  Linear linear;
+  linear.k = blocks[0]->cols();
+  linear.codes = blocks[0]->format();
+  for (const CodeRows* block : blocks) {
+    ERNE_CHECK(block->cols() == linear.k, "{} columns beside {}", block->cols(), linear.k);
+    ERNE_CHECK(block->format() == *linear.codes, "blocks of one weight in different formats");
+    linear.n += block->rows();
+  }
+  linear.dtype = dtype;
+  linear.inputs = inputs;
+  linear.kind = kind;
+  linear.data = Buffer::host(code_bytes(linear.n, linear.k, *linear.codes, kind));
+  pack_code_rows(blocks, kernel(linear).layout, kind, pool_, linear.data.data());
+  finish_packing(linear, bias);
+  return linear;
+}
+
+size_t CpuDevice::code_bytes(int64_t n, int64_t k, const CodeFormat& format,
+                             LinearKind kind) const {
+  code_layout(format);  // refuses what kernels do not take
+  const LinearKernel& kernel = code_kernel(format.type, Inputs::kFull);
+  if (kernel.run == nullptr)
+    fail(Code::kUnsupported, "fp8 weights are not available on the CPU yet");
+  return packed_code_bytes(kernel.layout, n, k, format, kind);
+}
+
+void CpuDevice::finish_packing(Linear& linear, std::span<const float> bias) {
   if (!bias.empty()) {
     ERNE_CHECK(static_cast<int64_t>(bias.size()) == linear.n, "bias of {} for {} rows", bias.size(),
                linear.n);
     linear.bias = Buffer::host(bias.size_bytes());
     std::memcpy(linear.bias.data(), bias.data(), bias.size_bytes());
   }
-  workspace_.reserve(kernel(dtype).scratch_bytes(linear.k));
-  return linear;
-}
-
-Linear CpuDevice::pack_codes(std::span<const CodeRows* const>, DType, Inputs, LinearKind,
-                             std::span<const float>) {
-  fail(Code::kUnsupported, "quantised weights are not available on the CPU yet");
-}
-
-size_t CpuDevice::code_bytes(int64_t, int64_t, const CodeFormat&, LinearKind) const {
-  fail(Code::kUnsupported, "quantised weights are not available on the CPU yet");
+  workspace_.reserve(kernel(linear).scratch_bytes(linear.k));
 }
 
 KvCache CpuDevice::make_kv_cache(const KvCacheSpec& spec, int32_t num_blocks) {
@@ -164,7 +197,9 @@ LinearTask CpuDevice::linear_task(const Tensor& x, const Linear& w, Epilogue epi
   task.x = x.data;
   task.x_stride = x.dim(1);
   task.m = x.dim(0);
+  task.x_bf16 = x.dtype == DType::kBF16;
   task.w = w.data.data();
+  if (w.codes) task.codes = code_layout(*w.codes);
   task.bias = w.bias.as<float>();
   task.n = w.n;
   task.k = w.k;
@@ -177,7 +212,7 @@ LinearTask CpuDevice::linear_task(const Tensor& x, const Linear& w, Epilogue epi
 }
 
 void CpuDevice::linear(const Tensor& x, const Linear& w, Epilogue epilogue, const Tensor& y) {
-  const LinearKernel& k = kernel(w.dtype);
+  const LinearKernel& k = kernel(w);
   const LinearTask task = linear_task(x, w, epilogue, y);
   const int64_t units = linear_units(k.layout, w.n, w.kind);
   const int64_t max_rows = k.block_rows(w.k);
@@ -262,7 +297,7 @@ void CpuDevice::route(const Tensor& h, const RouterArgs& args, Routing& routing)
 
 void CpuDevice::expert_linear(const Tensor& x, ExpertRows rows, std::span<const Linear> experts,
                               const Routing& routing, Epilogue epilogue, const Tensor& y) {
-  const LinearKernel& k = kernel(experts[0].dtype);
+  const LinearKernel& k = kernel(experts[0]);
   const int64_t units = linear_units(k.layout, experts[0].n, experts[0].kind);
   const int64_t max_rows = k.block_rows(experts[0].k);
   const auto x_row_bytes = x.dim(1) * static_cast<int64_t>(dtype_bytes(x.dtype));

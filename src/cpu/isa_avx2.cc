@@ -6,6 +6,7 @@ namespace erne::cpu {
 namespace {
 
 #include "cpu/kernels/attention.inc"
+#include "cpu/kernels/code_linear.inc"
 #include "cpu/kernels/linear.inc"
 #include "cpu/kernels/peak.inc"
 #include "cpu/kernels/rows.inc"
@@ -14,9 +15,14 @@ constexpr Kernels kTable = {
     .name = "avx2",
     .linear_f32 = linear_kernel<StepF32>(),
     .linear_bf16 = linear_kernel<StepBf16Widen>(),
+    .linear_codes = {{code_kernel<StepHalves, Int8Codes, kMostFull>(),
+                      code_kernel<StepHalves, Int8Codes, kMostInt8>()},
+                     {code_kernel<StepHalves, Int4Codes, kMostFull>(),
+                      code_kernel<StepHalves, Int4Codes, kMostInt8>()},
+                     {}},
     .rms_norm = rms_norm,
     .rotate = rotate,
-    .attention_rows = kAttentionRows,
+    .attention_rows = kBlockRows,
     .attention_scratch_bytes = attention_scratch,
     .attend_f32 = attend_chunk<StepF32>,
     .attend_bf16 = attend_chunk<StepBf16Widen>,

@@ -1,6 +1,8 @@
 // The generic table: plain loops, f32 sums in index order. It is the specification that every other
 // table is tested against, and what runs on processors without a table of their own.
+#include <bit>
 #include <cmath>
+#include <cstring>
 
 #include "cpu/kernels.h"
 #include "tensor/dtype.h"
@@ -35,9 +37,24 @@ void dot_panel(const T* x, const T* panel, int64_t k, float* sums) {
   }
 }
 
+/// Finishes row r of a unit: sums of its panel, or of its gate and up panels.
+void finish(const LinearTask& t, int64_t unit, int64_t r, const float (&sums)[2][kPanel]) {
+  const int64_t columns = t.gate_up ? t.n / 2 : t.n;
+  for (int64_t j = 0; j < kPanel && unit * kPanel + j < columns; ++j) {
+    const int64_t column = unit * kPanel + j;
+    const float bias = t.bias != nullptr ? t.bias[column] : 0.0F;
+    float value = sums[0][j] + bias;
+    if (t.finish == Finish::kSiluMul) {
+      value = silu(value) * (sums[1][j] + (t.bias != nullptr ? t.bias[columns + column] : 0.0F));
+    }
+    const int64_t at = r * t.y_stride + column;
+    if (t.finish == Finish::kAdd) value += static_cast<float*>(t.y)[at];
+    store(t.y, t.y_bf16, at, value);
+  }
+}
+
 template <typename T>
 void linear(const LinearTask& t, int64_t begin, int64_t end, Scratch) {
-  const int64_t columns = t.gate_up ? t.n / 2 : t.n;
   const int64_t panels = t.gate_up ? 2 : 1;
   const auto* w = static_cast<const T*>(t.w);
   for (int64_t unit = begin; unit < end; ++unit) {
@@ -46,24 +63,127 @@ void linear(const LinearTask& t, int64_t begin, int64_t end, Scratch) {
       float sums[2][kPanel];
       for (int64_t p = 0; p < panels; ++p)
         dot_panel(x, w + (unit * panels + p) * kPanel * t.k, t.k, sums[p]);
-      for (int64_t j = 0; j < kPanel && unit * kPanel + j < columns; ++j) {
-        const int64_t column = unit * kPanel + j;
-        const float bias = t.bias != nullptr ? t.bias[column] : 0.0F;
-        float value = sums[0][j] + bias;
-        if (t.finish == Finish::kSiluMul) {
-          value =
-              silu(value) * (sums[1][j] + (t.bias != nullptr ? t.bias[columns + column] : 0.0F));
-        }
-        const int64_t at = r * t.y_stride + column;
-        if (t.finish == Finish::kAdd) value += static_cast<float*>(t.y)[at];
-        store(t.y, t.y_bf16, at, value);
+      finish(t, unit, r, sums);
+    }
+  }
+}
+
+/// Inputs of one row and block of k as integers: x is about scale * q, q in -most ... most. NaN
+/// where the block holds an infinity or a NaN; blocks of tiny values are zero.
+struct RoundedBlock {
+  int32_t q[kInputBlock];
+  float scale;
+  int32_t sum;  ///< of q
+};
+
+RoundedBlock round_block(const LinearTask& t, int64_t at, int64_t count, float most) {
+  RoundedBlock block = {};
+  float largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const float magnitude = std::fabs(load(t.x, t.x_bf16, at + i));
+    if (!std::isfinite(magnitude)) return {{}, NAN, 0};
+    largest = magnitude > largest ? magnitude : largest;
+  }
+  if (largest < kLeastInput) return block;
+  block.scale = largest / most;
+  const float inverse = most / largest;
+  for (int64_t i = 0; i < count; ++i) {
+    block.q[i] = static_cast<int32_t>(std::lrint(load(t.x, t.x_bf16, at + i) * inverse));
+    block.sum += block.q[i];
+  }
+  return block;
+}
+
+/// A packed panel of codes.
+struct CodePanel {
+  const uint8_t* codes;
+  const CodeLayout& layout;
+  int64_t k;
+  bool int4;
+
+  int64_t group_k(int64_t group) const {
+    const int64_t left = k - group * layout.group;
+    return layout.group == 0 || left < layout.group ? left : layout.group;
+  }
+  int64_t scale_bytes() const { return layout.scale_type == ScaleType::kF32 ? 4 : 2; }
+  int64_t bytes(int64_t group) const {
+    return (group_k(group) + 3) / 4 * (int4 ? 2 : 4) * kPanel +
+           kPanel * scale_bytes() * (layout.has_min ? 2 : 1);
+  }
+  int32_t code(int64_t i, int32_t row) const {
+    if (!int4) return static_cast<int8_t>(codes[(i / 4 * kPanel + row) * 4 + i % 4]);
+    const int32_t pair = codes[(i / 4 * kPanel / 2 + row % (kPanel / 2)) * 4 + i % 4];
+    return (row < kPanel / 2 ? pair & 15 : pair >> 4) - (layout.has_min ? 0 : 8);
+  }
+  /// Scale (set 0) or minimum (set 1) of a row in the group at `codes`.
+  float scale(int64_t group, int set, int32_t row) const {
+    const uint8_t* at = codes + (group_k(group) + 3) / 4 * (int4 ? 2 : 4) * kPanel +
+                        (set * kPanel + row) * scale_bytes();
+    uint32_t word = 0;
+    std::memcpy(&word, at, static_cast<size_t>(scale_bytes()));
+    switch (layout.scale_type) {
+      case ScaleType::kF32:
+        return std::bit_cast<float>(word);
+      case ScaleType::kBF16:
+        return to_f32(bf16{static_cast<uint16_t>(word)});
+      case ScaleType::kF16:
+        break;
+    }
+    return to_f32(f16{static_cast<uint16_t>(word)});
+  }
+};
+
+/// sums[j] = x . row j of the panel: exact integers inside a block of k, then c = fma(integer,
+/// scale of the weight * scale of the input, c) block by block, and with minima c = fma(minimum,
+/// scale of the input * sum of its integers, c).
+void dot_codes(const LinearTask& t, int64_t x_at, CodePanel panel, float most, float* sums) {
+  for (int32_t j = 0; j < kPanel; ++j) sums[j] = 0;
+  const int64_t block = t.codes.group == 0 ? kInputBlock : t.codes.group;
+  for (int64_t begin = 0; begin < t.k; begin += block) {
+    const int64_t count = t.k - begin < block ? t.k - begin : block;
+    const int64_t group = t.codes.group == 0 ? 0 : begin / block;
+    const int64_t first = t.codes.group == 0 ? begin : 0;
+    const RoundedBlock x = round_block(t, x_at + begin, count, most);
+    for (int32_t j = 0; j < kPanel; ++j) {
+      int32_t sum = 0;
+      for (int64_t i = 0; i < count; ++i) sum += x.q[i] * panel.code(first + i, j);
+      sums[j] = std::fma(static_cast<float>(sum), panel.scale(group, 0, j) * x.scale, sums[j]);
+      if (t.codes.has_min) {
+        const float shift = x.scale * static_cast<float>(x.sum);
+        sums[j] = std::fma(panel.scale(group, 1, j), shift, sums[j]);
       }
+    }
+    if (t.codes.group != 0) panel.codes += panel.bytes(group);
+  }
+}
+
+template <bool kInt4, int32_t kMost>
+void code_linear(const LinearTask& t, int64_t begin, int64_t end, Scratch) {
+  const int64_t panels = t.gate_up ? 2 : 1;
+  CodePanel panel = {static_cast<const uint8_t*>(t.w), t.codes, t.k, kInt4};
+  int64_t panel_bytes = 0;
+  const int64_t groups = t.codes.group == 0 ? 1 : (t.k + t.codes.group - 1) / t.codes.group;
+  for (int64_t g = 0; g < groups; ++g) panel_bytes += panel.bytes(g);
+  for (int64_t unit = begin; unit < end; ++unit) {
+    for (int64_t r = 0; r < t.m; ++r) {
+      const int64_t x_at = (t.rows != nullptr ? t.rows[r] : r) * t.x_stride;
+      float sums[2][kPanel];
+      for (int64_t p = 0; p < panels; ++p) {
+        panel.codes = static_cast<const uint8_t*>(t.w) + (unit * panels + p) * panel_bytes;
+        dot_codes(t, x_at, panel, kMost, sums[p]);
+      }
+      finish(t, unit, r, sums);
     }
   }
 }
 
 size_t no_scratch(int64_t) { return 0; }
 int64_t all_rows(int64_t) { return int64_t{1} << 40; }
+
+template <bool kInt4, int32_t kMost>
+constexpr LinearKernel code_kernel() {
+  return {{kPanel, 4, 4, 0}, code_linear<kInt4, kMost>, no_scratch, all_rows};
+}
 
 void rms_norm(const float* x, const float* w, float eps, int64_t size, void* y, bool y_bf16) {
   float sum = 0;
@@ -191,8 +311,11 @@ uint64_t read_all(const void* data, int64_t bytes) {
 
 constexpr Kernels kTable = {
     .name = "generic",
-    .linear_f32 = {{kPanel, 1, 1}, linear<float>, no_scratch, all_rows},
-    .linear_bf16 = {{kPanel, 1, 1}, linear<bf16>, no_scratch, all_rows},
+    .linear_f32 = {{kPanel, 1, 1, 0}, linear<float>, no_scratch, all_rows},
+    .linear_bf16 = {{kPanel, 1, 1, 0}, linear<bf16>, no_scratch, all_rows},
+    .linear_codes = {{code_kernel<false, kMostFull>(), code_kernel<false, kMostInt8>()},
+                     {code_kernel<true, kMostFull>(), code_kernel<true, kMostInt8>()},
+                     {}},
     .rms_norm = rms_norm,
     .rotate = rotate,
     .attention_rows = kTileRows,

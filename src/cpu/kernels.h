@@ -12,7 +12,8 @@
 
 namespace erne::cpu {
 
-/// Where element (n, k) of a packed weight sits. Rows are cut into panels of `panel` rows, columns
+/// Where element (n, k) of a packed float weight sits, and code (n, k) of a quantised one inside a
+/// group of scales. Rows are cut into panels of `panel` rows, columns
 /// into groups of `k_group`, padded with zeros to whole panels and to a multiple of k_align; memory
 /// order is [panel][k / group][row in panel][k % group]. A gate-up weight alternates gate panels
 /// and up panels.
@@ -20,17 +21,41 @@ struct WeightLayout {
   int32_t panel;
   int32_t k_group;
   int32_t k_align;
+  int32_t int8_offset;  ///< added to int8 codes, which are stored as bytes; 0 for float weights
 };
+
+enum class ScaleType : uint8_t { kF32, kBF16, kF16 };
+
+/// How a quantised weight is packed. A panel holds its groups of scales in order (group 0: one, the
+/// whole row), each of them the codes, [k / 4][row][k % 4], then a scale for every row, then with
+/// has_min a minimum for every row. int8 takes a byte a code; of int4 one byte holds code + 8 (with
+/// has_min: the code) of row r in its low bits and that of row r + panel / 2 in its high bits.
+struct CodeLayout {
+  int32_t group;
+  ScaleType scale_type;
+  bool has_min;
+};
+/// Columns that share a scale of the inputs where the weight has one scale for a whole row; else
+/// these are the weight's groups.
+inline constexpr int64_t kInputBlock = 128;
+/// Inputs are rounded to integers of -most ... most times (largest magnitude of the block / most).
+inline constexpr int32_t kMostInt8 = 127;
+inline constexpr int32_t kMostFull = 127 * 128;  ///< two bytes: 128 * (-127 ... 127) + (-64 ... 63)
+/// A block whose values are all smaller counts as zero: its scale or the inverse of it would leave
+/// the normal numbers.
+inline constexpr float kLeastInput = 0x1p-96F;
 
 enum class Finish : uint8_t { kStore, kAdd, kSiluMul };
 
 /// One linear over M rows. A unit of work is a panel, or for gate_up a gate panel and its up panel.
 struct LinearTask {
-  const void* x;        ///< f32 or bf16 like the weight
+  const void* x;  ///< f32 or bf16 like a float weight
+  bool x_bf16;
   int64_t x_stride;     ///< elements
   const int32_t* rows;  ///< row r reads x row rows[r]; null means r
   int64_t m;
   const void* w;
+  CodeLayout codes;   ///< of a quantised weight
   const float* bias;  ///< [n] in the order of the rows, or null
   int64_t n;
   int64_t k;
@@ -105,7 +130,8 @@ struct AttentionPartial {
   float* sum;  ///< [rows]
 };
 
-/// Attends the tile to positions [chunk * kKvChunk, (chunk + 1) * kKvChunk).
+/// Attends the tile, of any number of rows, to positions [chunk * kKvChunk, (chunk + 1) *
+/// kKvChunk).
 using AttendFn = void (*)(const AttentionTask& task, const AttentionTile& tile, int64_t chunk,
                           AttentionPartial part, Scratch scratch);
 
@@ -119,6 +145,8 @@ struct Kernels {
   const char* name;
   LinearKernel linear_f32;
   LinearKernel linear_bf16;
+  /// Of quantised weights, by CodeType and Inputs; the layout depends on the former alone.
+  LinearKernel linear_codes[3][2];
 
   /// y = x / sqrt(mean(x^2) + eps) * w, one row; y f32 or bf16.
   void (*rms_norm)(const float* x, const float* w, float eps, int64_t size, void* y, bool y_bf16);
@@ -126,7 +154,7 @@ struct Kernels {
   void (*rotate)(void* x, int64_t heads, int64_t half, const float* cos, const float* sin,
                  bool bf16);
 
-  int32_t attention_rows;  ///< most rows of a tile
+  int32_t attention_rows;  ///< that a tile computes together; best in a multiple of it
   size_t (*attention_scratch_bytes)(int64_t v_width);
   AttendFn attend_f32;
   AttendFn attend_bf16;

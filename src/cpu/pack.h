@@ -20,4 +20,16 @@ size_t packed_bytes(const WeightLayout& layout, int64_t n, int64_t k, DType dtyp
 void pack_weight(std::span<const MatrixView> blocks, const WeightLayout& layout, DType dtype,
                  LinearKind kind, ThreadPool& pool, void* dst);
 
+/// What kernels need to know of a format. Throws Error{kUnsupported} for groups other than 0, 32,
+/// 64, 128 and scale types other than f32, bf16, f16.
+CodeLayout code_layout(const CodeFormat& format);
+
+/// Bytes of a packed quantised [n, k] weight.
+size_t packed_code_bytes(const WeightLayout& layout, int64_t n, int64_t k, const CodeFormat& format,
+                         LinearKind kind);
+
+/// Packs the stacked blocks, all of one format, into dst (packed_code_bytes long, zeroed).
+void pack_code_rows(std::span<const CodeRows* const> blocks, const WeightLayout& layout,
+                    LinearKind kind, ThreadPool& pool, void* dst);
+
 }  // namespace erne::cpu

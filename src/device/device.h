@@ -29,10 +29,6 @@ namespace erne {
 /// Epilogue::kSiluMul.
 enum class LinearKind : uint8_t { kPlain, kGateUp };
 
-/// What a quantised linear multiplies its codes with: the inputs as they are (a CPU rounds them to
-/// 15 bits of the largest in each block of k, closer than bf16), or rounded to int8 a block.
-enum class Inputs : uint8_t { kFull, kInt8 };
-
 /// A linear weight [n, k] in the layout of the device that packed it. n counts all rows (gate and
 /// up both).
 struct Linear {

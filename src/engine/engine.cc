@@ -179,6 +179,7 @@ EngineStats Engine::stats() const {
     busy_since_s = s.busy_since_s;
   }
   stats.queued = std::max(stats.queued, s.ledger.queued());  // counts those still in the mailbox
+  stats.queued_tokens = s.ledger.queued_tokens();
   const double progress_s = std::max(busy_since_s, s.model.runner->last_progress_s());
   stats.last_step_age_s = busy_since_s < 0 ? 0 : std::max(0.0, s.clock.now_s() - progress_s);
   stats.weight_bytes = s.model.weight_bytes;

@@ -16,6 +16,8 @@
 #include <vector>
 
 #include "engine/request.h"
+#include "model/quantization.h"
+#include "tensor/code_rows.h"
 #include "tensor/dtype.h"
 
 namespace erne {
@@ -30,6 +32,8 @@ struct EngineOptions {
   std::filesystem::path model_path;  ///< a folder
   std::string device = "cpu";        ///< "cpu", "null"
   std::optional<DType> dtype;        ///< absent: from the checkpoint (f16 computes in bf16)
+  QuantizationPlan quantization;     ///< rounds weights that the checkpoint holds as numbers
+  Inputs inputs = Inputs::kFull;     ///< of quantised linears
   int num_threads = 0;               ///< 0: all cores
   std::optional<int64_t> context_length;
   std::optional<int64_t> max_total_tokens;  ///< KV pool; absent: from memory
@@ -53,13 +57,22 @@ struct EngineOptions {
 /// A snapshot; counters never go back.
 struct EngineStats {
   int running = 0, queued = 0;
+  int max_running = 0;
+  int retracted = 0;            ///< of the queued: those that ran, lost their pages, and will go on
+  int64_t queued_tokens = 0;    ///< of the prompts in the queue, once for each of their choices
+  int64_t decode_seq_lens = 0;  ///< lengths of the sequences that decode, added up
+  double new_token_ratio = 0;   ///< share of its remaining output that a request is expected to use
   int64_t pool_tokens = 0, used_tokens = 0, cached_tokens = 0,
           free_tokens = 0;    ///< used: held by live requests
   int64_t locked_nodes = 0;   ///< of the prefix cache
   double gen_throughput = 0;  ///< tokens/s, recent
   uint64_t prompt_tokens_total = 0, cached_tokens_total = 0, generation_tokens_total = 0;
-  uint64_t requests_total = 0, finished_total = 0, aborted_total = 0, retractions_total = 0,
-           evicted_tokens_total = 0;
+  /// What was done instead of what came in: tokens of prefill that were computed, those that a
+  /// retraction had lost among them, and that the cache spared, by every choice.
+  uint64_t prefill_tokens_total = 0, prefill_cached_tokens_total = 0;
+  uint64_t requests_total = 0, finished_total = 0, aborted_total = 0, evicted_tokens_total = 0;
+  uint64_t retractions_total = 0, retracted_prompt_tokens_total = 0,
+           retracted_output_tokens_total = 0;
   uint64_t steps_total = 0;
   double last_step_age_s =
       0;  ///< since the last completed layer, 0 when nothing runs or waits; for /health

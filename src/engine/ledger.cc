@@ -39,4 +39,9 @@ int Ledger::queued() const {
   return queued_;
 }
 
+int64_t Ledger::queued_tokens() const {
+  const std::lock_guard lock(mutex_);
+  return queued_tokens_;
+}
+
 }  // namespace erne

@@ -23,6 +23,7 @@ class Ledger {
   /// Its id is free again.
   void leave(const std::string& id);
   int queued() const;
+  int64_t queued_tokens() const;
 
  private:
   const std::optional<int> max_requests_;

@@ -10,6 +10,8 @@
 #include "cpu/cpu_device.h"
 #include "engine/memory.h"
 #include "engine/validate.h"
+#include "model/checkpoint.h"
+#include "model/text_weights.h"
 
 namespace erne {
 namespace {
@@ -73,10 +75,11 @@ void load_on_cpu(EngineOptions& options, std::shared_ptr<const Checkpoint> check
   m.device = make_cpu_device(options.num_threads);
   if (options.num_threads == 0) options.num_threads = available_cores();
   options.dtype = compute_dtype(options, m.config);
-  check_weights_fit(packed_weight_bytes(m.config, *m.device, *options.dtype),
-                    available_memory_bytes(), *options.dtype);
-  m.model =
-      TextModel::load(std::move(checkpoint), *m.device, {*options.dtype, options.show_progress});
+  const LoadOptions load{*options.dtype, options.show_progress, options.quantization,
+                         options.inputs};
+  check_weights_fit(packed_weight_bytes(*checkpoint, *m.device, load), available_memory_bytes(),
+                    *options.dtype);
+  m.model = TextModel::load(std::move(checkpoint), *m.device, load);
   m.weight_bytes = m.model->weight_bytes();
 
   const int64_t step_tokens = usual_step_tokens(options);

@@ -109,59 +109,6 @@ uint64_t cgroup_free_bytes(const fs::path& root) {
 
 uint64_t available_memory_bytes() { return std::min(mem_available(), cgroup_free_bytes("/")); }
 
-namespace {
-
-/// Adds up what text_weights.cc packs.
-class WeightSum {
- public:
-  WeightSum(const TextConfig& config, const Device& device, DType dtype)
-      : config_(config), device_(device), dtype_(dtype) {}
-
-  void linear(int64_t n, int64_t k, LinearKind kind, bool has_bias) {
-    bytes_ += device_.linear_bytes(n, k, dtype_, kind);
-    if (has_bias) bytes_ += static_cast<uint64_t>(n) * sizeof(float);
-  }
-  void mlp(int64_t intermediate, bool has_bias) {
-    linear(2 * intermediate, config_.hidden_size, LinearKind::kGateUp, has_bias);
-    linear(config_.hidden_size, intermediate, LinearKind::kPlain, has_bias);
-  }
-  void attention() {
-    linear(config_.q_size() + 2 * config_.kv_size(), config_.hidden_size, LinearKind::kPlain,
-           config_.use_bias);
-    linear(config_.hidden_size, config_.q_size(), LinearKind::kPlain, config_.use_bias);
-  }
-  void moe() {
-    bytes_ += static_cast<uint64_t>(config_.num_experts) *
-              static_cast<uint64_t>(config_.hidden_size) * sizeof(float);
-    for (int64_t e = 0; e < config_.num_experts; ++e) mlp(config_.moe_intermediate_size, false);
-    if (config_.num_shared_experts > 0)
-      mlp(config_.num_shared_experts * config_.moe_intermediate_size, config_.use_bias);
-  }
-  uint64_t bytes() const { return bytes_; }
-
- private:
-  const TextConfig& config_;
-  const Device& device_;
-  DType dtype_;
-  uint64_t bytes_ = 0;
-};
-
-}  // namespace
-
-uint64_t packed_weight_bytes(const TextConfig& config, const Device& device, DType dtype) {
-  WeightSum sum(config, device, dtype);
-  sum.linear(config.vocab_size, config.hidden_size, LinearKind::kPlain, false);
-  for (int i = 0; i < config.num_layers; ++i) {
-    sum.attention();
-    if (config.is_moe_layer(i)) {
-      sum.moe();
-    } else {
-      sum.mlp(config.intermediate_size, config.use_bias);
-    }
-  }
-  return sum.bytes();
-}
-
 void check_weights_fit(uint64_t weight_bytes, uint64_t free_bytes, DType dtype) {
   if (free_bytes >= kLeastWorkspace && weight_bytes <= free_bytes - kLeastWorkspace) return;
   fail(Code::kOutOfMemory,

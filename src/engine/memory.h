@@ -5,9 +5,8 @@
 #include <cstdint>
 #include <filesystem>
 
-#include "device/device.h"
 #include "engine/engine.h"
-#include "model/config.h"
+#include "tensor/dtype.h"
 
 namespace erne {
 
@@ -17,10 +16,6 @@ uint64_t cgroup_free_bytes(const std::filesystem::path& root);
 
 /// Bytes this process may still use: MemAvailable and, if lower, what its cgroups leave it.
 uint64_t available_memory_bytes();
-
-/// Bytes that packing the model's weights in `dtype` will take on the device. The embedding is read
-/// from the mapped file, whose pages the system may drop, and does not count.
-uint64_t packed_weight_bytes(const TextConfig& config, const Device& device, DType dtype);
 
 /// Throws Error{kOutOfMemory} if weights of `weight_bytes` and the least workspace do not fit into
 /// `free_bytes`, with both figures and what to change.

@@ -74,6 +74,14 @@ const std::vector<Piece>& Scheduler::schedule() {
   return pieces_;
 }
 
+int64_t Scheduler::decode_seq_lens() const {
+  int64_t sum = 0;
+  for (const Sequence* s : running_) {
+    if (s->remaining() == 1) sum += s->size();
+  }
+  return sum;
+}
+
 bool Scheduler::has_decoders() const {
   return std::any_of(running_.begin(), running_.end(),
                      [](const Sequence* s) { return s->remaining() == 1; });
@@ -128,11 +136,21 @@ void Scheduler::retract(Sequence& victim) {
   release(victim);
   victim.running = false;
   ++victim.num_retractions;
-  ++retractions_;
+  victim.retracted = true;
+  ++num_retracted_;
+  ++totals_.retractions;
+  totals_.retracted_prompt_tokens += static_cast<uint64_t>(victim.request->prompt_len());
+  totals_.retracted_output_tokens += static_cast<uint64_t>(victim.generated());
   const auto later = [](const Sequence* a, const Sequence* b) {
     return std::pair(a->request->serial, a->choice) < std::pair(b->request->serial, b->choice);
   };
   waiting_.insert(std::upper_bound(waiting_.begin(), waiting_.end(), &victim, later), &victim);
+}
+
+// It runs again, or has ended.
+void Scheduler::forget_retraction(Sequence& sequence) {
+  if (sequence.retracted) --num_retracted_;
+  sequence.retracted = false;
 }
 
 void Scheduler::update_ratio_after_retraction(int num_retracted) {
@@ -259,12 +277,15 @@ bool Scheduler::start(Sequence& sequence, int64_t& budget) {
     return false;
   }
   LiveRequest& request = *sequence.request;
+  const auto found = static_cast<uint64_t>(sequence.computed);
   if (request.queue_s < 0) {
     request.queue_s = clock_.now_s() - request.submitted_s;
     request.cached_tokens = sequence.computed;
-    cached_tokens_ += static_cast<uint64_t>(sequence.computed);
+    totals_.cached_tokens += found;
     ledger_.dequeue(request.queued_tokens());
   }
+  if (!request.request.hidden) totals_.prefill_cached_tokens += found;
+  forget_retraction(sequence);
   sequence.begin();
   running_.push_back(&sequence);
   sequence.running = true;
@@ -387,6 +408,8 @@ void Scheduler::advance(const Piece& piece) {
   const bool prefill = sequence.computed < sequence.prefill_end;
   sequence.computed += piece.count;
   if (!prefill) return;
+  if (!sequence.request->request.hidden)
+    totals_.prefill_tokens += static_cast<uint64_t>(piece.count);
   share_pages(sequence);
   if (sequence.choice == 0 && sequence.computed >= sequence.request->prompt_len())
     sequence.request->prompt_ready = true;
@@ -400,6 +423,7 @@ void Scheduler::end(Sequence& sequence, Finish finish) {
 // `sequence` is not in the queue any more.
 void Scheduler::finish_sequence(Sequence& sequence, Finish finish) {
   sequence.finish = std::move(finish);
+  forget_retraction(sequence);
   if (sequence.running) {
     if (sequence.finish->reason != FinishReason::kError) share_pages(sequence);
     release(sequence);
@@ -418,6 +442,7 @@ void Scheduler::fail_all(const std::string& message) {
     for (Sequence& sequence : request->choices) {
       if (sequence.finish) continue;
       release(sequence);
+      forget_retraction(sequence);
       sequence.running = false;
       sequence.finish = Finish{FinishReason::kError, {}, message};
       sequence.drop_tokens();

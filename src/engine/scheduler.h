@@ -37,6 +37,12 @@ struct Piece {
 /// together; bounds the logits' memory.
 inline constexpr int64_t kMaxPromptRows = 128;
 
+/// Since the start; hidden requests count as retractions only. See EngineStats.
+struct SchedulerTotals {
+  uint64_t cached_tokens = 0, prefill_tokens = 0, prefill_cached_tokens = 0;
+  uint64_t retractions = 0, retracted_prompt_tokens = 0, retracted_output_tokens = 0;
+};
+
 class Scheduler {
  public:
   Scheduler(const EngineOptions& options, BlockPool& pool, PrefixCache& cache, const Clock& clock,
@@ -63,9 +69,11 @@ class Scheduler {
   bool idle() const { return waiting_.empty() && running_.empty(); }
   int num_running() const { return static_cast<int>(running_.size()); }
   int num_waiting() const { return static_cast<int>(waiting_.size()); }
+  int num_retracted() const { return num_retracted_; }
+  /// Lengths of the sequences that decode, added up.
+  int64_t decode_seq_lens() const;
   double new_token_ratio() const { return ratio_; }
-  uint64_t retractions_total() const { return retractions_; }
-  uint64_t cached_tokens_total() const { return cached_tokens_; }
+  const SchedulerTotals& totals() const { return totals_; }
 
  private:
   void order_waiting();
@@ -83,6 +91,7 @@ class Scheduler {
   void finish_sequence(Sequence& sequence, Finish finish);
   void share_pages(Sequence& sequence);
   void retract(Sequence& victim);
+  void forget_retraction(Sequence& sequence);
   Sequence* choose_victim() const;
   void update_ratio_after_retraction(int num_retracted);
   bool may_match(const Sequence& sequence) const;
@@ -113,8 +122,8 @@ class Scheduler {
   int prefill_streak_ = 0;
   uint64_t steps_ = 0;
   double ratio_;
-  uint64_t retractions_ = 0;
-  uint64_t cached_tokens_ = 0;
+  int num_retracted_ = 0;  // of waiting_
+  SchedulerTotals totals_;
 };
 
 }  // namespace erne

@@ -64,6 +64,7 @@ struct Sequence {
   size_t num_shared = 0;              ///< leading blocks that are the prefix cache's
   PrefixCache::Node* node = nullptr;  ///< the locked node that holds them
   bool running = false;
+  bool retracted = false;  ///< waits to be computed again
   int num_retractions = 0;
   TokenCounts counts;
   OutputText text;

@@ -262,8 +262,17 @@ EngineStats StepLoop::stats() const {
   s.used_tokens = s.pool_tokens - s.free_tokens - s.cached_tokens;
   s.locked_nodes = cache_.locked_nodes();
   s.gen_throughput = idle() ? 0 : rate_;
-  s.cached_tokens_total = scheduler_.cached_tokens_total();
-  s.retractions_total = scheduler_.retractions_total();
+  s.max_running = options_.max_running_requests;
+  s.retracted = scheduler_.num_retracted();
+  s.decode_seq_lens = scheduler_.decode_seq_lens();
+  s.new_token_ratio = scheduler_.new_token_ratio();
+  const SchedulerTotals& totals = scheduler_.totals();
+  s.cached_tokens_total = totals.cached_tokens;
+  s.prefill_tokens_total = totals.prefill_tokens;
+  s.prefill_cached_tokens_total = totals.prefill_cached_tokens;
+  s.retractions_total = totals.retractions;
+  s.retracted_prompt_tokens_total = totals.retracted_prompt_tokens;
+  s.retracted_output_tokens_total = totals.retracted_output_tokens;
   s.evicted_tokens_total = cache_.evicted_tokens_total();
   return s;
 }

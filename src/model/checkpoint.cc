@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "model/config_keys.h"
 #include "model/layout.h"
+#include "model/quantized_tensors.h"
 #include "tensor/safetensors.h"
 
 namespace erne {
@@ -78,6 +79,7 @@ struct Checkpoint::State {
   GenerationConfig generation;
   std::vector<SafetensorsFile> files;
   std::vector<SourceTensor> sources;
+  QuantizedTensors quantized;
   ResolvedLayout layout;
 
   void open_shards();
@@ -147,7 +149,11 @@ std::unique_ptr<Checkpoint> Checkpoint::open(const fs::path& folder) {
   state->config = TextConfig::load(folder);
   state->generation = GenerationConfig::load(folder);
   state->open_shards();
-  state->layout = resolve_layout(state->sources, state->config, folder.string());
+  std::vector<SourceTensor> numbers = state->sources;
+  state->quantized = take_quantized(numbers, state->config);
+  std::unordered_set<std::string> elsewhere;
+  for (const auto& [name, rows] : state->quantized) elsewhere.insert(name);
+  state->layout = resolve_layout(numbers, state->config, folder.string(), elsewhere);
   if (const auto& unknown = state->layout.unknown; !unknown.empty()) {
     log::warn("{}: {} tensors are not part of this model and are not read, e.g. '{}'",
               folder.string(), unknown.size(), unknown.front());
@@ -180,6 +186,11 @@ MatrixView Checkpoint::matrix(std::string_view pt_name, int64_t rows, int64_t co
          located.source.file->string(), pt_name, located.view.rows, located.view.cols, rows, cols);
   }
   return located.view;
+}
+
+std::shared_ptr<const CodeRows> Checkpoint::codes(std::string_view pt_name) const {
+  const auto it = state_->quantized.find(std::string(pt_name));
+  return it == state_->quantized.end() ? nullptr : it->second;
 }
 
 std::vector<float> Checkpoint::vector(std::string_view pt_name, int64_t size) const {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "model/config.h"
+#include "tensor/code_rows.h"
 #include "tensor/tensor.h"
 
 namespace erne {
@@ -40,12 +41,15 @@ class Checkpoint {
   /// Complete multi-token-prediction layers in the files (config.json may promise others).
   int num_mtp_layers() const;
 
-  /// False for lm_head.weight of a tied model, even where a file stores a copy.
+  /// False for lm_head.weight of a tied model, even where a file stores a copy, and for quantised
+  /// weights.
   bool has(std::string_view pt_name) const;
   /// Type on disk; U16 is reported as bfloat16. Throws Error{kCorrupt} if absent.
   DType dtype(std::string_view pt_name) const;
   /// A matrix of exactly this shape. Throws Error{kCorrupt} if absent or of another shape or type.
   MatrixView matrix(std::string_view pt_name, int64_t rows, int64_t cols) const;
+  /// The codes of a quantised weight; null for one that is stored as numbers.
+  std::shared_ptr<const CodeRows> codes(std::string_view pt_name) const;
   /// A vector of exactly `size` floats (shapes [size] and [1, size]).
   std::vector<float> vector(std::string_view pt_name, int64_t size) const;
 

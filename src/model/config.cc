@@ -70,9 +70,14 @@ void read_family(const ConfigKeys& keys, TextConfig& config) {
   }
 }
 
-void refuse_quantised(const ConfigKeys& keys) {
+// "erne": a folder that `erne quantize` wrote.
+void read_quantization(const ConfigKeys& keys, TextConfig& config) {
   const Json* quantization = keys.find("quantization_config");
   if (quantization == nullptr || (quantization->is_object() && quantization->empty())) return;
+  if (quantization->is_object() && quantization->value("quant_method", Json()) == "erne") {
+    config.quant_method = "erne";
+    return;
+  }
   std::string method = "unnamed";
   for (const char* key :
        {"quant_method", "quantization", "weight_quantize_algo", "dense_quant_type"}) {
@@ -81,8 +86,8 @@ void refuse_quantised(const ConfigKeys& keys) {
     break;
   }
   fail(Code::kUnsupported,
-       "{}: quantization_config (method {}): quantised checkpoints are not supported yet; use the "
-       "bf16 one",
+       "{}: quantization_config (method {}) is not supported; folders that `erne quantize` wrote "
+       "(method \"erne\") and unquantised ones are",
        keys.what(), method);
 }
 
@@ -267,7 +272,7 @@ TextConfig TextConfig::parse(std::string_view json_text, std::string_view what) 
   const ConfigKeys keys(object, what);
   TextConfig config;
   read_family(keys, config);
-  refuse_quantised(keys);
+  read_quantization(keys, config);
   refuse_unusual(keys);
   config.name = keys.text("_name_or_path").value_or("");
   read_sizes(keys, config);

@@ -31,6 +31,7 @@ struct TextConfig {
   bool tie_word_embeddings = true;
   DType dtype = DType::kBF16;  ///< torch_dtype or dtype
   int num_nextn_predict_layers = 0;
+  std::string quant_method;  ///< quantization_config.quant_method; empty: not quantised
 
   // MoE; num_experts 0 means dense.
   int num_experts = 0;

@@ -2,13 +2,11 @@
 // rename it.
 #include "model/convert.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <map>
 #include <memory>
+#include <span>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -21,6 +19,8 @@
 #include "model/gguf_config.h"
 #include "model/gguf_tokenizer.h"
 #include "model/layout_plan.h"
+#include "model/shards.h"
+#include "model/staging_folder.h"
 #include "model/weight_source.h"
 
 namespace erne {
@@ -30,71 +30,6 @@ namespace fs = std::filesystem;
 
 // Rows are read and written in pieces of about this size; a transposed tensor is held whole, twice.
 constexpr int64_t kChunkBytes = int64_t{4} << 20;
-
-// The output folder under a temporary name beside it, renamed by commit() and removed otherwise.
-class StagingFolder {
- public:
-  StagingFolder(fs::path target, bool force) : target_(std::move(target)), force_(force) {
-    if (target_.filename().empty()) target_ = target_.parent_path();  // "models/default/"
-    check_target();
-    staging_ = target_;
-    staging_ += fmt::format(".tmp-{}", ::getpid());
-    std::error_code error;
-    if (target_.has_parent_path()) fs::create_directories(target_.parent_path(), error);
-    if (!error) fs::create_directory(staging_, error);
-    if (error) fail(Code::kIo, "cannot create {}: {}", staging_.string(), error.message());
-  }
-  StagingFolder(const StagingFolder&) = delete;
-  StagingFolder& operator=(const StagingFolder&) = delete;
-  ~StagingFolder() {
-    std::error_code ignored;
-    if (!committed_) fs::remove_all(staging_, ignored);
-  }
-
-  const fs::path& path() const { return staging_; }
-
-  void commit() {
-    std::error_code error;
-    fs::path old = target_;
-    old += fmt::format(".old-{}", ::getpid());
-    const bool replaces = is_present(target_);
-    if (replaces) fs::rename(target_, old, error);
-    if (!error) fs::rename(staging_, target_, error);
-    if (error) {
-      std::error_code ignored;
-      if (replaces && !is_present(target_)) fs::rename(old, target_, ignored);
-      fail(Code::kIo, "cannot rename {} to {}: {}", staging_.string(), target_.string(),
-           error.message());
-    }
-    committed_ = true;
-    if (replaces) fs::remove_all(old, error);
-    if (error) fail(Code::kIo, "cannot remove {}: {}", old.string(), error.message());
-  }
-
- private:
-  void check_target() const {
-    if (!is_present(target_)) return;
-    std::error_code error;
-    if (!fs::is_directory(target_, error)) {
-      fail(Code::kInvalidArgument, "{} exists and is not a folder", target_.string());
-    }
-    if (fs::is_empty(target_, error)) return;
-    if (!force_) {
-      fail(Code::kConflict, "{} is not empty; name another folder or pass --force",
-           target_.string());
-    }
-    if (!is_present(target_ / "config.json")) {
-      fail(Code::kConflict,
-           "{} is not empty and holds no config.json: --force replaces model folders only",
-           target_.string());
-    }
-  }
-
-  fs::path target_;
-  fs::path staging_;
-  bool force_;
-  bool committed_ = false;
-};
 
 // A planned tensor with the type it gets.
 struct OutputTensor {
@@ -183,64 +118,38 @@ void write_transposed(const OutputTensor& tensor, const WeightSource& source, co
   sink(turned.data(), turned.size());
 }
 
-// Cuts the tensors into files of at most max_bytes (a single larger tensor gets a file of its own).
-std::vector<std::vector<const OutputTensor*>> cut_shards(const std::vector<OutputTensor>& tensors,
-                                                         uint64_t max_bytes) {
-  std::vector<std::vector<const OutputTensor*>> shards(1);
-  uint64_t bytes = 0;
-  for (const OutputTensor& tensor : tensors) {
-    if (!shards.back().empty() && bytes + tensor.info.bytes() > max_bytes) {
-      shards.emplace_back();
-      bytes = 0;
-    }
-    shards.back().push_back(&tensor);
-    bytes += tensor.info.bytes();
-  }
-  return shards;
-}
-
-void check_space(const fs::path& folder, uint64_t needed) {
-  std::error_code error;
-  const fs::space_info space = fs::space(folder, error);
-  if (error || space.available >= needed) return;
-  fail(Code::kIo, "{} has {} free, the weights need {}", folder.string(),
-       human_bytes(space.available), human_bytes(needed));
-}
-
 ConvertResult write_weights(const fs::path& folder, const std::vector<OutputTensor>& tensors,
                             const WeightSource& source, const ConvertOptions& options) {
-  const auto shards = cut_shards(tensors, options.max_shard_bytes);
+  std::vector<uint64_t> bytes;
+  for (const OutputTensor& tensor : tensors) bytes.push_back(tensor.info.bytes());
+  const std::vector<Shard> shards = cut_shards(bytes, options.max_shard_bytes);
   ConvertResult result;
   result.num_files = static_cast<int>(shards.size());
   result.num_tensors = static_cast<int64_t>(tensors.size());
-  for (const OutputTensor& tensor : tensors) result.bytes += tensor.info.bytes();
-  check_space(folder, result.bytes);
+  for (const uint64_t size : bytes) result.bytes += size;
+  check_free_space(folder, result.bytes);
   Progress progress("converting weights", result.bytes, ProgressUnit::kBytes,
                     options.show_progress);
   OrderedJson weight_map = OrderedJson::object();
   for (size_t i = 0; i < shards.size(); ++i) {
-    const std::string name =
-        shards.size() == 1 ? "model.safetensors"
-                           : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    const std::string name = shard_name(i, shards.size());
+    const std::span<const OutputTensor> files_tensors =
+        std::span(tensors).subspan(shards[i].begin, shards[i].end - shards[i].begin);
     std::vector<TensorInfo> infos;
-    for (const OutputTensor* tensor : shards[i]) infos.push_back(tensor->info);
+    for (const OutputTensor& tensor : files_tensors) infos.push_back(tensor.info);
     SafetensorsWriter writer(folder / name, std::move(infos));
     const Sink sink = [&](const std::byte* data, size_t size) {
       writer.write(data, size);
       progress.add(size);
     };
-    for (const OutputTensor* tensor : shards[i]) {
-      tensor->plan.transposed ? write_transposed(*tensor, source, sink)
-                              : write_rows(*tensor, source, sink);
-      weight_map[tensor->info.name] = name;
+    for (const OutputTensor& tensor : files_tensors) {
+      tensor.plan.transposed ? write_transposed(tensor, source, sink)
+                             : write_rows(tensor, source, sink);
+      weight_map[tensor.info.name] = name;
     }
     writer.commit();
   }
-  if (shards.size() > 1) {
-    const OrderedJson index = {{"metadata", {{"total_size", result.bytes}}},
-                               {"weight_map", weight_map}};
-    write_file(folder / "model.safetensors.index.json", index.dump(2) + "\n");
-  }
+  if (shards.size() > 1) write_shard_index(folder, weight_map, result.bytes);
   return result;
 }
 
@@ -251,6 +160,7 @@ void write_json(const fs::path& path, const OrderedJson& json) {
 // config.json for the output: the input's keys, with what the conversion changes.
 void adapt_config(OrderedJson& json, const TextConfig& config, const ConvertOptions& options) {
   if (!options.name.empty()) json["_name_or_path"] = options.name;
+  json.erase("quantization_config");
   if (options.dtype) {
     json.erase("dtype");
     json["torch_dtype"] = dtype_name(*options.dtype);
@@ -273,8 +183,11 @@ void add_sampling(OrderedJson& generation, const ConvertOptions& options) {
   if (options.top_p) generation["top_p"] = *options.top_p;
 }
 
-ConvertResult convert_folder(const ConvertOptions& options) {
+ConvertResult convert_folder(ConvertOptions options) {
   const auto checkpoint = Checkpoint::open(options.input);
+  // Codes become numbers of the type that the model was quantised from.
+  if (!checkpoint->config().quant_method.empty() && !options.dtype)
+    options.dtype = checkpoint->config().dtype;
   std::error_code error;
   if (fs::equivalent(options.input, options.output, error)) {
     fail(Code::kInvalidArgument, "input and output are the same folder: {}",
@@ -286,14 +199,7 @@ ConvertResult convert_folder(const ConvertOptions& options) {
   OrderedJson json = parse_ordered_json(read_file(config_path), config_path.string());
   adapt_config(json, config, options);
   write_json(staging.path() / "config.json", json);
-  constexpr std::array<const char*, 9> kCarried{
-      "generation_config.json", "tokenizer.json",          "tokenizer.model",
-      "tokenizer_config.json",  "special_tokens_map.json", "added_tokens.json",
-      "chat_template.jinja",    "chat_template.json",      "LICENSE"};
-  for (const char* name : kCarried) {
-    const fs::path from = options.input / name;
-    if (fs::is_regular_file(from, error)) write_file(staging.path() / name, read_file(from));
-  }
+  copy_companions(options.input, staging.path());
   if (options.temperature || options.top_p) {
     const fs::path path = staging.path() / "generation_config.json";
     OrderedJson generation = fs::exists(path) ? parse_ordered_json(read_file(path), path.string())

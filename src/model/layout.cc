@@ -75,8 +75,8 @@ void refuse_quantised(const SourceTensor& source) {
       ".g_idx",        ".weight_packed", ".weight_shape"};
   if (!ends_with_any(source.stored->info.name, kSuffixes)) return;
   fail(Code::kUnsupported,
-       "{}: tensor '{}' belongs to a quantised checkpoint; those are not supported yet, use the "
-       "bf16 one",
+       "{}: tensor '{}' belongs to a quantised checkpoint of a kind that is not supported; use "
+       "the bf16 one",
        source.file->string(), printable_name(source.stored->info.name));
 }
 
@@ -151,8 +151,8 @@ bool is_model_part(std::string_view name) {
 class Resolver {
  public:
   Resolver(const std::vector<SourceTensor>& sources, const TextConfig& config,
-           std::string_view what)
-      : sources_(sources), config_(config), what_(what) {}
+           std::string_view what, const std::unordered_set<std::string>& elsewhere)
+      : sources_(sources), config_(config), what_(what), elsewhere_(elsewhere) {}
 
   ResolvedLayout run() {
     collect_wanted();
@@ -364,7 +364,7 @@ class Resolver {
 
   void check_complete() const {
     for (const ExpectedTensor& tensor : main_) {
-      if (result_.tensors.contains(tensor.name)) continue;
+      if (result_.tensors.contains(tensor.name) || elsewhere_.contains(tensor.name)) continue;
       fail(Code::kCorrupt, "{}: tensor '{}' {} is missing", what_, tensor.name,
            TensorInfo{"", DType::kF32, tensor.pt_shape()}.shape_text());
     }
@@ -373,6 +373,7 @@ class Resolver {
   const std::vector<SourceTensor>& sources_;
   const TextConfig& config_;
   std::string_view what_;
+  const std::unordered_set<std::string>& elsewhere_;
   std::vector<ExpectedTensor> main_;
   Wanted wanted_;
   ResolvedLayout result_;
@@ -414,8 +415,9 @@ std::vector<ExpectedTensor> expected_mtp_tensors(const TextConfig& config, int d
 }
 
 ResolvedLayout resolve_layout(const std::vector<SourceTensor>& sources, const TextConfig& config,
-                              std::string_view what) {
-  return Resolver(sources, config, what).run();
+                              std::string_view what,
+                              const std::unordered_set<std::string>& elsewhere) {
+  return Resolver(sources, config, what, elsewhere).run();
 }
 
 }  // namespace erne

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "model/checkpoint.h"
@@ -62,8 +63,9 @@ struct ResolvedLayout {
 /// Finds every expected tensor. Throws Error{kCorrupt} naming file, tensor and cause for missing,
 /// doubled, misshapen or contradicting ones and for types that are not floating;
 /// Error{kUnsupported} for quantised ones. `what` names the checkpoint in messages that concern no
-/// single file.
+/// single file. Tensors named in `elsewhere` (quantised weights) need not be there.
 ResolvedLayout resolve_layout(const std::vector<SourceTensor>& sources, const TextConfig& config,
-                              std::string_view what);
+                              std::string_view what,
+                              const std::unordered_set<std::string>& elsewhere = {});
 
 }  // namespace erne

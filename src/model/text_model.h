@@ -10,6 +10,7 @@
 
 #include "device/device.h"
 #include "model/config.h"
+#include "model/quantization.h"
 #include "ops/ctx.h"
 
 namespace erne {
@@ -19,6 +20,8 @@ class Checkpoint;
 struct LoadOptions {
   DType dtype = DType::kBF16;  ///< compute and weight type: kF32 or kBF16
   bool show_progress = false;
+  QuantizationPlan quantization = {};  ///< rounds weights that the checkpoint holds as numbers
+  Inputs inputs = Inputs::kFull;       ///< of quantised linears
 };
 
 /// Sees the f32 residual stream [T, H] entering layer `layer`; layer == num_layers means the state

@@ -3,19 +3,37 @@
 #include "model/text_weights.h"
 
 #include <cmath>
+#include <memory>
 #include <string>
 
 #include "base/error.h"
 #include "base/progress.h"
 #include "model/checkpoint.h"
+#include "model/quantized_rows.h"
 
 namespace erne {
 namespace {
 
+// What a load does with the weights.
+enum class Action {
+  kPack,
+  kCount,  // adds up the bytes, reads nothing
+};
+
+// The rows of a linear while it is packed.
+struct Blocks {
+  std::vector<MatrixView> numbers;
+  std::vector<std::shared_ptr<const CodeRows>> codes;  // instead, where it is quantised
+};
+
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, Device& device, DType dtype)
-      : checkpoint_(checkpoint), config_(checkpoint.config()), device_(device), dtype_(dtype) {}
+  Loader(const Checkpoint& checkpoint, Device& device, const LoadOptions& options, Action action)
+      : checkpoint_(checkpoint),
+        config_(checkpoint.config()),
+        device_(device),
+        options_(options),
+        action_(action) {}
 
   LayerWeights layer(int index) {
     const std::string prefix = fmt::format("model.layers.{}.", index);
@@ -39,11 +57,7 @@ class Loader {
     std::vector<float> bias;
     if (config_.use_bias && checkpoint_.has("lm_head.bias"))
       bias = checkpoint_.vector("lm_head.bias", vocab);
-    const MatrixView weight =
-        config_.tie_word_embeddings
-            ? embedding()
-            : checkpoint_.matrix("lm_head.weight", vocab, config_.hidden_size);
-    return pack({weight}, LinearKind::kPlain, bias);
+    return pack({{"lm_head.weight", vocab}}, config_.hidden_size, LinearKind::kPlain, bias);
   }
 
   MatrixView embedding() const {
@@ -53,39 +67,36 @@ class Loader {
   uint64_t bytes() const { return bytes_; }
 
  private:
+  struct Part {
+    std::string name;
+    int64_t rows;
+  };
+
   AttentionWeights attention(const std::string& prefix) {
     AttentionWeights w;
-    w.qkv = stacked(prefix,
-                    {{"q_proj", config_.q_size()},
-                     {"k_proj", config_.kv_size()},
-                     {"v_proj", config_.kv_size()}},
-                    config_.hidden_size, LinearKind::kPlain, config_.use_bias);
-    w.o = stacked(prefix, {{"o_proj", config_.hidden_size}}, config_.q_size(), LinearKind::kPlain,
-                  config_.use_bias);
+    w.qkv = linear(prefix,
+                   {{"q_proj", config_.q_size()},
+                    {"k_proj", config_.kv_size()},
+                    {"v_proj", config_.kv_size()}},
+                   config_.hidden_size, LinearKind::kPlain, config_.use_bias);
+    w.o = linear(prefix, {{"o_proj", config_.hidden_size}}, config_.q_size(), LinearKind::kPlain,
+                 config_.use_bias);
     return w;
   }
 
   MlpWeights mlp(const std::string& prefix, int64_t intermediate, bool has_bias) {
     MlpWeights w;
-    w.gate_up = stacked(prefix, {{"gate_proj", intermediate}, {"up_proj", intermediate}},
-                        config_.hidden_size, LinearKind::kGateUp, has_bias);
-    w.down = stacked(prefix, {{"down_proj", config_.hidden_size}}, intermediate, LinearKind::kPlain,
-                     has_bias);
+    w.gate_up = linear(prefix, {{"gate_proj", intermediate}, {"up_proj", intermediate}},
+                       config_.hidden_size, LinearKind::kGateUp, has_bias);
+    w.down = linear(prefix, {{"down_proj", config_.hidden_size}}, intermediate, LinearKind::kPlain,
+                    has_bias);
     return w;
   }
 
   MoeWeights moe(const std::string& prefix) {
     MoeWeights w;
     const int64_t experts = config_.num_experts;
-    const MatrixView gate =
-        checkpoint_.matrix(prefix + "gate.weight", experts, config_.hidden_size);
-    w.gate_data =
-        device_.allocate(static_cast<size_t>(experts * config_.hidden_size) * sizeof(float));
-    w.gate = {w.gate_data.data(), DType::kF32, {experts, config_.hidden_size}};
-    for (int64_t e = 0; e < experts; ++e) {
-      read_row_f32(gate, e, w.gate.ptr<float>() + e * config_.hidden_size);
-    }
-    bytes_ += w.gate_data.size();
+    gate(prefix, w);
     w.correction_bias = checkpoint_.vector(prefix + "moe_statics.e_score_correction_bias", experts);
     for (int64_t e = 0; e < experts; ++e) {
       MlpWeights expert =
@@ -100,26 +111,83 @@ class Loader {
     return w;
   }
 
-  struct Part {
-    const char* name;
-    int64_t rows;
-  };
-
-  Linear stacked(const std::string& prefix, std::initializer_list<Part> parts, int64_t cols,
-                 LinearKind kind, bool has_bias) {
-    std::vector<MatrixView> blocks;
-    std::vector<float> bias;
-    for (const Part& part : parts) {
-      blocks.push_back(checkpoint_.matrix(prefix + part.name + ".weight", part.rows, cols));
-      if (!has_bias) continue;
-      const std::vector<float> values = checkpoint_.vector(prefix + part.name + ".bias", part.rows);
-      bias.insert(bias.end(), values.begin(), values.end());
+  void gate(const std::string& prefix, MoeWeights& w) {
+    const int64_t experts = config_.num_experts;
+    const auto size = static_cast<size_t>(experts * config_.hidden_size) * sizeof(float);
+    bytes_ += size;
+    if (action_ == Action::kCount) return;
+    const MatrixView gate =
+        checkpoint_.matrix(prefix + "gate.weight", experts, config_.hidden_size);
+    w.gate_data = device_.allocate(size);
+    w.gate = {w.gate_data.data(), DType::kF32, {experts, config_.hidden_size}};
+    for (int64_t e = 0; e < experts; ++e) {
+      read_row_f32(gate, e, w.gate.ptr<float>() + e * config_.hidden_size);
     }
-    return pack(blocks, kind, bias);
   }
 
-  Linear pack(const std::vector<MatrixView>& blocks, LinearKind kind, std::span<const float> bias) {
-    Linear w = device_.pack_linear(blocks, dtype_, kind, bias);
+  Linear linear(const std::string& prefix, std::vector<Part> parts, int64_t cols, LinearKind kind,
+                bool has_bias) {
+    std::vector<float> bias;
+    for (Part& part : parts) {
+      part.name = prefix + part.name;
+      if (has_bias) {
+        const std::vector<float> values = checkpoint_.vector(part.name + ".bias", part.rows);
+        bias.insert(bias.end(), values.begin(), values.end());
+      }
+      part.name += ".weight";
+    }
+    return pack(parts, cols, kind, bias);
+  }
+
+  MatrixView numbers(const Part& part, int64_t cols) const {
+    if (part.name == "lm_head.weight" && config_.tie_word_embeddings) return embedding();
+    return checkpoint_.matrix(part.name, part.rows, cols);
+  }
+
+  // Parts of one linear need one format. Where a file mixes them (a GGUF recipe with another type
+  // for v than for q), all are rounded to 8 bits in groups of 32, closer than any of them.
+  Blocks blocks(const std::vector<Part>& parts, int64_t cols) const {
+    Blocks result;
+    bool same = true;
+    for (const Part& part : parts) {
+      const auto codes = checkpoint_.codes(part.name);
+      if (codes != nullptr) result.codes.push_back(codes);
+      same = same && (codes != nullptr) == (checkpoint_.codes(parts.front().name) != nullptr) &&
+             (codes == nullptr || codes->format() == result.codes.front()->format());
+    }
+    if (same && !result.codes.empty()) return result;
+    result.codes.clear();
+    for (const Part& part : parts) {
+      std::optional<WeightScheme> scheme =
+          options_.quantization.scheme(part.name, config_.is_moe());
+      if (!same) scheme = WeightScheme{WeightScheme::Method::kInt8, 32};
+      const auto codes = checkpoint_.codes(part.name);
+      if (!scheme) {
+        result.numbers.push_back(numbers(part, cols));
+      } else {
+        result.codes.push_back(codes != nullptr ? quantize_rows(codes, *scheme)
+                                                : quantize_rows(numbers(part, cols), *scheme));
+      }
+    }
+    return result;
+  }
+
+  Linear pack(const std::vector<Part>& parts, int64_t cols, LinearKind kind,
+              std::span<const float> bias) {
+    const Blocks rows = blocks(parts, cols);
+    std::vector<const CodeRows*> codes;
+    for (const auto& block : rows.codes) codes.push_back(block.get());
+    if (action_ == Action::kCount) {
+      int64_t n = 0;
+      for (const Part& part : parts) n += part.rows;
+      bytes_ += bias.size_bytes() +
+                (codes.empty() ? device_.linear_bytes(n, cols, options_.dtype, kind)
+                               : device_.code_bytes(n, cols, codes.front()->format(), kind));
+      return {};
+    }
+    Linear w = codes.empty()
+                   ? device_.pack_linear(rows.numbers, options_.dtype, kind, bias)
+                   : device_.pack_codes(codes, options_.dtype, options_.inputs, kind, bias);
     bytes_ += w.bytes();
     return w;
   }
@@ -127,7 +195,8 @@ class Loader {
   const Checkpoint& checkpoint_;
   const TextConfig& config_;
   Device& device_;
-  DType dtype_;
+  const LoadOptions& options_;
+  Action action_;
   uint64_t bytes_ = 0;
 };
 
@@ -143,6 +212,14 @@ std::vector<float> rope_inv_freq(int head_dim, double theta) {
 
 }  // namespace
 
+uint64_t packed_weight_bytes(const Checkpoint& checkpoint, Device& device,
+                             const LoadOptions& options) {
+  Loader loader(checkpoint, device, options, Action::kCount);
+  loader.lm_head();
+  for (int i = 0; i < checkpoint.config().num_layers; ++i) loader.layer(i);
+  return loader.bytes();
+}
+
 TextWeights load_text_weights(const Checkpoint& checkpoint, Device& device,
                               const LoadOptions& options) {
   if (options.dtype != DType::kF32 && options.dtype != DType::kBF16) {
@@ -153,7 +230,7 @@ TextWeights load_text_weights(const Checkpoint& checkpoint, Device& device,
   TextWeights w;
   w.dtype = options.dtype;
   w.inv_freq = rope_inv_freq(config.head_dim, config.rope_theta);
-  Loader loader(checkpoint, device, options.dtype);
+  Loader loader(checkpoint, device, options, Action::kPack);
   Progress progress("loading weights", static_cast<uint64_t>(config.num_layers) + 1,
                     ProgressUnit::kItems, options.show_progress);
   w.embedding = loader.embedding();

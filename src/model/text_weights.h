@@ -47,6 +47,11 @@ struct TextWeights {
   uint64_t bytes = 0;           ///< of everything packed
 };
 
+/// Bytes that loading will pack on the device, so that a model that does not fit is refused before.
+/// The embedding is read from the mapped file, whose pages the system may drop, and does not count.
+uint64_t packed_weight_bytes(const Checkpoint& checkpoint, Device& device,
+                             const LoadOptions& options);
+
 /// Throws Error naming file, tensor and cause.
 TextWeights load_text_weights(const Checkpoint& checkpoint, Device& device,
                               const LoadOptions& options);

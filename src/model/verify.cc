@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "base/error.h"
+#include "model/logit_row.h"
+#include "model/sequence_runner.h"
 
 namespace erne {
 namespace {
@@ -15,21 +16,9 @@ constexpr double kBf16DefaultBound =
     0.005;                              // of the largest |logit|: 1.2 x 0.0176 / 4.2 measured there
 constexpr double kBf16GapBound = 0.05;  // of the largest |logit|
 
-double log_sum_exp(std::span<const float> row) {
-  const double max = *std::max_element(row.begin(), row.end());
-  double sum = 0;
-  for (const float v : row) sum += std::exp(v - max);
-  return max + std::log(sum);
-}
-
-int32_t argmax(std::span<const float> row) {
-  return static_cast<int32_t>(std::max_element(row.begin(), row.end()) - row.begin());
-}
-
 // One sequence on its way through the model, and what has been measured of it.
 struct Track {
   const GoldenSequence* golden = nullptr;
-  std::vector<int32_t> blocks;
   std::vector<int32_t> generated;
   int64_t done = 0;  // prompt tokens processed
   double largest_seen = 0;
@@ -37,9 +26,6 @@ struct Track {
   SequenceReport report;
 
   int64_t prompt_tokens() const { return static_cast<int64_t>(golden->ids.size()); }
-  int64_t context() const {
-    return done + static_cast<int64_t>(generated.size()) - (generated.empty() ? 0 : 1);
-  }
   bool finished() const {
     return done == prompt_tokens() && generated.size() == golden->greedy.size();
   }
@@ -83,95 +69,60 @@ void take_greedy(Track& track, std::span<const float> row) {
       want[at]);  // follow the golden, so that every later step has the golden's context
 }
 
+// Of one sequence: the tokens that a step brings, and the first of its rows of logits.
+struct Part {
+  Track* track;
+  int64_t count;
+  int64_t first_row;
+};
+
 class Run {
  public:
   Run(const TextModel& model, Device& device, const VerifyOptions& options)
-      : model_(model), device_(device), options_(options) {}
+      : chunk_(options.chunk), runner_(model, device, options.block_tokens) {}
 
   void group(std::span<Track*> tracks) {
-    place(tracks);
+    std::vector<int64_t> capacities;
+    int64_t step_tokens = 0;
+    for (const Track* t : tracks) {
+      capacities.push_back(t->prompt_tokens() + static_cast<int64_t>(t->golden->greedy.size()));
+      step_tokens += static_cast<int64_t>(next_ids(*t).size());
+    }
+    runner_.begin(capacities, step_tokens, step_tokens);
     while (std::any_of(tracks.begin(), tracks.end(), [](const Track* t) { return !t->finished(); }))
       step(tracks);
   }
 
  private:
-  // Gives every track its blocks, from a pool in a scrambled order.
-  void place(std::span<Track*> tracks) {
-    const int64_t block = options_.block_tokens;
-    int32_t total = 0;
-    max_blocks_ = 1;
-    int64_t step_tokens = 0;
-    for (Track* t : tracks) {
-      const int64_t tokens = t->prompt_tokens() + static_cast<int64_t>(t->golden->greedy.size());
-      t->blocks.resize(static_cast<size_t>((tokens + block - 1) / block));
-      total += static_cast<int32_t>(t->blocks.size());
-      max_blocks_ = std::max(max_blocks_, static_cast<int32_t>(t->blocks.size()));
-      step_tokens +=
-          options_.chunk > 0 ? std::min(options_.chunk, t->prompt_tokens()) : t->prompt_tokens();
-    }
-    std::vector<int32_t> pool(static_cast<size_t>(total));
-    std::iota(pool.begin(), pool.end(), 0);
-    uint64_t state = 1;
-    for (size_t i = pool.size(); i > 1; --i) {
-      state = state * 6364136223846793005ULL + 1442695040888963407ULL;
-      std::swap(pool[i - 1], pool[(state >> 33) % i]);
-    }
-    for (Track* t : tracks) {
-      for (int32_t& id : t->blocks) {
-        id = pool.back();
-        pool.pop_back();
-      }
-    }
-    cache_ = device_.make_kv_cache(model_.kv_spec(options_.block_tokens), total);
-    arena_ = Arena(device_.allocate(model_.arena_bytes(step_tokens, step_tokens)));
+  // The next chunk of the prompt, then the last token generated.
+  std::span<const int32_t> next_ids(const Track& t) const {
+    const int64_t left = t.prompt_tokens() - t.done;
+    if (left == 0) return std::span(t.generated).last(1);
+    return std::span(t.golden->ids)
+        .subspan(static_cast<size_t>(t.done),
+                 static_cast<size_t>(chunk_ > 0 ? std::min(chunk_, left) : left));
   }
 
   void step(std::span<Track*> tracks) {
-    ids_.clear();
-    positions_.clear();
-    context_.clear();
-    table_.clear();
-    start_ = {0};
-    std::vector<Track*> running;
-    for (Track* t : tracks) {
-      if (t->finished()) continue;
-      add(*t);
-      running.push_back(t);
+    std::vector<SequenceRunner::Piece> pieces;
+    std::vector<Part> parts;
+    int64_t rows = 0;
+    for (size_t s = 0; s < tracks.size(); ++s) {
+      if (tracks[s]->finished()) continue;
+      const std::span<const int32_t> ids = next_ids(*tracks[s]);
+      const auto count = static_cast<int64_t>(ids.size());
+      pieces.push_back({s, ids, count});
+      parts.push_back({tracks[s], count, rows});
+      rows += count;
     }
-    std::vector<int32_t> rows(ids_.size());
-    std::iota(rows.begin(), rows.end(), 0);
-    const Batch batch{ids_, positions_, start_, context_, table_, max_blocks_, rows};
-    arena_.reset();
-    Ctx ctx{device_, arena_};
-    const Tensor logits = model_.forward(ctx, batch, cache_, [&](int layer, const Tensor& hidden) {
-      for (size_t s = 0; s < running.size(); ++s) compare_hidden(*running[s], s, layer, hidden);
+    const Tensor logits = runner_.step(pieces, [&](int layer, const Tensor& hidden) {
+      for (const Part& part : parts) compare_hidden(part, layer, hidden);
     });
-    for (size_t s = 0; s < running.size(); ++s) read(*running[s], s, logits);
+    for (const Part& part : parts) read(part, logits);
   }
 
-  void add(Track& t) {
-    const auto prompt = t.prompt_tokens();
-    if (t.done < prompt) {
-      const int64_t count =
-          options_.chunk > 0 ? std::min(options_.chunk, prompt - t.done) : prompt - t.done;
-      for (int64_t i = t.done; i < t.done + count; ++i)
-        push(t.golden->ids[static_cast<size_t>(i)], i);
-      context_.push_back(static_cast<int32_t>(t.done + count));
-    } else {
-      push(t.generated.back(), t.context());
-      context_.push_back(static_cast<int32_t>(t.context() + 1));
-    }
-    start_.push_back(static_cast<int32_t>(ids_.size()));
-    table_.insert(table_.end(), t.blocks.begin(), t.blocks.end());
-    table_.resize(static_cast<size_t>(max_blocks_) * context_.size(), 0);
-  }
-
-  void push(int32_t id, int64_t position) {
-    ids_.push_back(id);
-    positions_.push_back(static_cast<int32_t>(position));
-  }
-
-  void compare_hidden(Track& t, size_t s, int layer, const Tensor& hidden) {
+  static void compare_hidden(const Part& part, int layer, const Tensor& hidden) {
+    Track& t = *part.track;
     const auto found = t.golden->hidden.find(layer);
     if (found == t.golden->hidden.end() || t.done >= t.prompt_tokens()) return;
     const int64_t width = hidden.dim(1);
@@ -179,9 +130,9 @@ class Run {
     double largest = 0;
     for (const float v : found->second)
       largest = std::max(largest, std::abs(static_cast<double>(v)));
-    for (int64_t row = start_[s]; row < start_[s + 1]; ++row) {
-      const float* ours = hidden.ptr<float>() + row * width;
-      const float* golden = found->second.data() + (t.done + row - start_[s]) * width;
+    for (int64_t row = 0; row < part.count; ++row) {
+      const float* ours = hidden.ptr<float>() + (part.first_row + row) * width;
+      const float* golden = found->second.data() + (t.done + row) * width;
       for (int64_t i = 0; i < width; ++i) {
         const double one = std::abs(static_cast<double>(ours[i]) - golden[i]);
         error = std::isnan(one) ? INFINITY : std::max(error, one);
@@ -190,34 +141,30 @@ class Run {
     t.report.hidden_error = std::max(t.report.hidden_error, error / largest);
   }
 
-  void read(Track& t, size_t s, const Tensor& logits) {
+  static void read(const Part& part, const Tensor& logits) {
+    Track& t = *part.track;
     const auto vocab = static_cast<size_t>(logits.dim(1));
     const auto row = [&](int64_t r) {
-      return std::span(logits.ptr<float>() + static_cast<size_t>(r) * vocab, vocab);
+      return std::span(logits.ptr<float>() + static_cast<size_t>(part.first_row + r) * vocab,
+                       vocab);
     };
-    const int64_t count = start_[s + 1] - start_[s];
-    for (int64_t i = 0; i < count; ++i) {
-      const auto logit_row = row(start_[s] + i);
+    for (int64_t i = 0; i < part.count; ++i) {
+      const auto logit_row = row(i);
       t.report.finite &=
           std::all_of(logit_row.begin(), logit_row.end(), [](float v) { return std::isfinite(v); });
     }
     if (t.done < t.prompt_tokens()) {
       if (!t.golden->logits.empty()) {
-        for (int64_t i = 0; i < count; ++i) compare_row(t, t.done + i, row(start_[s] + i));
+        for (int64_t i = 0; i < part.count; ++i) compare_row(t, t.done + i, row(i));
       }
-      t.done += count;
+      t.done += part.count;
       if (t.done < t.prompt_tokens()) return;
     }
-    take_greedy(t, row(start_[s + 1] - 1));
+    take_greedy(t, row(part.count - 1));
   }
 
-  const TextModel& model_;
-  Device& device_;
-  const VerifyOptions& options_;
-  KvCache cache_;
-  Arena arena_;
-  int32_t max_blocks_ = 1;
-  std::vector<int32_t> ids_, positions_, start_, context_, table_;
+  int64_t chunk_;
+  SequenceRunner runner_;
 };
 
 SequenceReport finish(Track& t) {

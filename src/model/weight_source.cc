@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "model/quantized_tensors.h"
 
 namespace erne {
 namespace {
@@ -19,11 +20,21 @@ class CheckpointSource : public WeightSource {
   explicit CheckpointSource(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
   DType dtype(const ExpectedTensor& tensor) const override {
+    if (checkpoint_.codes(tensor.name) != nullptr) return DType::kF32;
     return checkpoint_.dtype(tensor.name);
   }
 
   void read_rows(const ExpectedTensor& tensor, int64_t begin, int64_t count, DType dtype,
                  std::byte* dst) const override {
+    if (const auto codes = checkpoint_.codes(tensor.name)) {
+      std::vector<float> row(static_cast<size_t>(tensor.cols));
+      const size_t row_bytes = row.size() * dtype_bytes(dtype);
+      for (int64_t r = 0; r < count; ++r, dst += row_bytes) {
+        dequantize_row(*codes, begin + r, row.data());
+        convert_from_f32(row.data(), dtype, dst, row.size());
+      }
+      return;
+    }
     const MatrixView view = checkpoint_.matrix(tensor.name, tensor.rows, tensor.cols);
     if (dtype == this->dtype(tensor)) return copy_rows(view, begin, count, dst);
     std::vector<float> row(static_cast<size_t>(view.cols));

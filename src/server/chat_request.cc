@@ -1,6 +1,7 @@
 #include "server/chat_request.h"
 
 #include "base/json.h"
+#include "base/log.h"
 #include "server/api_error.h"
 
 namespace erne::server {
@@ -94,6 +95,8 @@ OrderedJson read_message(const OrderedJson& value, const std::string& path) {
   for (const char* name : {"name", "tool_call_id"}) {
     if (const auto text = fields.string(name)) message[name] = *text;
   }
+  if (role == "tool" && fields.find("tool_call_id") == nullptr)
+    log::warn("{}: a tool message without tool_call_id: which call it answers is unknown", path);
   auto reasoning = fields.string("reasoning_content");
   if (!reasoning) reasoning = fields.string("reasoning");
   if (reasoning) message["reasoning_content"] = *reasoning;

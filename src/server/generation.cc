@@ -31,7 +31,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
                           0,
                           0,
                           false,
-                          std::vector<SteadyClock::time_point>(static_cast<size_t>(request.n))});
+                          std::vector<SteadyClock::time_point>(static_cast<size_t>(request.n)),
+                          {},
+                          {}});
     }
     open_prompts_ = prompts_.size();
   }
@@ -47,10 +49,12 @@ class Generation : public std::enable_shared_from_this<Generation> {
     int retractions;
     bool aborted;
     std::vector<SteadyClock::time_point> last_output;  // per choice
+    SteadyClock::time_point first_token, last_token;
   };
   struct Item {
     size_t prompt;
     Output output;
+    SteadyClock::time_point at;  // when the engine told it: a slow reader must not show in metrics
   };
 
   void submit_all();
@@ -60,8 +64,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void drain();
   void consume(Item item, std::string* events);
   void fail_all(const std::string& message);
-  void observe(Prompt& prompt, const Output& output);
-  void prompt_ended(Prompt& prompt);
+  void observe(Prompt& prompt, const Item& item);
+  void observe_first(Prompt& prompt, const Item& item);
+  void prompt_ended(const Prompt& prompt, SteadyClock::time_point at);
   void finish(std::string& events);
   void fail_answer(int status, const std::string& message, std::string& events);
   void log_end() const;
@@ -77,6 +82,7 @@ class Generation : public std::enable_shared_from_this<Generation> {
   bool scheduled_ = false;  // a drain is posted or runs: drains never overlap
   bool gone_ = false;
   std::string cancel_reason_;
+  SteadyClock::time_point submitted_;  // constant once submitted
 
   // Of the drain only.
   std::vector<Prompt> prompts_;
@@ -149,6 +155,7 @@ void Generation::start() {
 void Generation::submit_all() {
   Backend& backend = *service_.backend.load();
   const auto self = shared_from_this();
+  submitted_ = SteadyClock::now();
   const std::string stem = plan_.rid + "/" + fresh_id().substr(0, 8);
   try {
     for (size_t i = 0; i < plan_.requests.size(); ++i) {
@@ -194,7 +201,7 @@ void Generation::client_gone() {
 // The engine thread: only moves the output.
 void Generation::push(size_t prompt, Output output) {
   std::unique_lock lock(mutex_);
-  queue_.push_back({prompt, std::move(output)});
+  queue_.push_back({prompt, std::move(output), SteadyClock::now()});
   schedule(lock);
 }
 
@@ -244,7 +251,7 @@ void Generation::drain() {
 void Generation::consume(Item item, std::string* events) {
   Prompt& prompt = prompts_[item.prompt];
   const Output& output = item.output;
-  observe(prompt, output);
+  observe(prompt, item);
   const bool last = output.finish && --prompt.open_choices == 0;
   if (output.finish) {
     prompt.aborted = prompt.aborted || output.finish->reason == FinishReason::kAbort;
@@ -252,7 +259,7 @@ void Generation::consume(Item item, std::string* events) {
   }
   if (last) {
     --open_prompts_;
-    prompt_ended(prompt);
+    prompt_ended(prompt, item.at);
   }
   if (events == nullptr) return;
   if (plan_.stream) {
@@ -269,29 +276,40 @@ void Generation::fail_all(const std::string& message) {
   cancel("another choice of the request has failed");
 }
 
-void Generation::observe(Prompt& prompt, const Output& output) {
-  const auto now = SteadyClock::now();
+void Generation::observe(Prompt& prompt, const Item& item) {
+  const Output& output = item.output;
   auto& last = prompt.last_output[static_cast<size_t>(output.choice)];
   const int tokens = static_cast<int>(output.token_ids.size());
   if (tokens > 0) {
-    if (prompt.usage.prompt_tokens == 0) {
-      prompt.usage = output.usage;
-      service_.metrics.prompt(output.usage.prompt_tokens, output.usage.cached_tokens,
-                              seconds(now - plan_.received), output.queue_s);
-    }
+    if (prompt.usage.prompt_tokens == 0) observe_first(prompt, item);
     if (last != SteadyClock::time_point{})
-      service_.metrics.inter_token(seconds(now - last), tokens);
-    last = now;
+      service_.metrics.inter_token(seconds(item.at - last), tokens);
+    last = prompt.last_token = item.at;
     service_.metrics.generated(tokens);
     prompt.generated += tokens;
   }
   prompt.retractions = std::max(prompt.retractions, output.num_retractions);
 }
 
-void Generation::prompt_ended(Prompt& prompt) {
-  service_.metrics.request_ended(prompt.aborted ? Metrics::End::kAborted : Metrics::End::kFinished,
-                                 seconds(SteadyClock::now() - plan_.received),
-                                 prompt.usage.prompt_tokens, prompt.generated, prompt.retractions);
+void Generation::observe_first(Prompt& prompt, const Item& item) {
+  const Output& output = item.output;
+  prompt.usage = output.usage;
+  prompt.first_token = item.at;
+  const double in_engine_s = seconds(item.at - submitted_);
+  const double queue_s = std::min(output.queue_s, in_engine_s);
+  service_.metrics.first_token({output.usage.prompt_tokens, output.usage.cached_tokens,
+                                seconds(submitted_ - plan_.received), queue_s,
+                                in_engine_s - queue_s});
+}
+
+void Generation::prompt_ended(const Prompt& prompt, SteadyClock::time_point at) {
+  std::optional<double> decode_s;
+  if (prompt.last_token > prompt.first_token)
+    decode_s = seconds(prompt.last_token - prompt.first_token);
+  service_.metrics.request_ended({prompt.aborted ? Metrics::End::kAborted : Metrics::End::kFinished,
+                                  seconds(at - plan_.received), decode_s,
+                                  prompt.usage.prompt_tokens, prompt.generated,
+                                  prompt.retractions});
 }
 
 void Generation::finish(std::string& events) {

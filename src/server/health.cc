@@ -77,8 +77,11 @@ void Health::probe_done(bool alive) {
 }
 
 bool Health::queue_is_full() const {
-  const auto& most = service_.options.max_queued_requests;
-  return most && service_.backend.load()->stats().queued >= *most;
+  const auto& requests = service_.options.max_queued_requests;
+  const auto& tokens = service_.options.max_queued_tokens;
+  if (!requests && !tokens) return false;
+  const EngineStats stats = service_.backend.load()->stats();
+  return (requests && stats.queued >= *requests) || (tokens && stats.queued_tokens >= *tokens);
 }
 
 HttpResponse Health::ready() const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,21 +26,35 @@ class Metrics {
 
   void http_request();
   void http_response(int status);
-  /// Prompt tokens count when a request's first output arrives, generated ones as they arrive.
-  void prompt(int prompt_tokens, int cached_tokens, double time_to_first_token_s, double queue_s);
+  /// A request's first output has arrived: its prompt tokens count now, generated ones as they
+  /// come.
+  struct FirstToken {
+    int prompt_tokens, cached_tokens;
+    double tokenize_s;  ///< from the first byte to the engine
+    double queue_s;     ///< until it is scheduled
+    double prefill_s;   ///< until the token is there
+  };
+  void first_token(const FirstToken& first);
   void generated(int tokens);
   /// `seconds` since the choice's last output, which now brought `tokens`.
   void inter_token(double seconds, int tokens);
   enum class End { kFinished, kAborted };
+  struct Ended {
+    End end;
+    double e2e_s;
+    std::optional<double> decode_s;  ///< first to last token, if there is more than one output
+    int prompt_tokens, generated_tokens, retractions;
+  };
   /// Once per request (all its choices).
-  void request_ended(End end, double e2e_s, int prompt_tokens, int generated_tokens,
-                     int retractions);
+  void request_ended(const Ended& ended);
   void startup(double total_s, double load_s);
 
-  /// The text of /metrics; gauges are read from `stats`.
-  std::string text(const EngineStats& stats, size_t open_connections);
+  /// The text of /metrics; gauges and what the scheduler counts are read from `stats`.
+  std::string text(const EngineStats& stats, size_t active_requests);
 
  private:
+  /// Label `stage` of per_stage_req_latency_seconds.
+  enum class Stage { kTokenize, kQueue, kPrefill, kDecode };
   struct State;
   std::unique_ptr<State> state_;
 };

@@ -87,8 +87,7 @@ void run_metrics(const Call& c) {
   }
   HttpResponse response;
   response.content_type = "text/plain; version=0.0.4; charset=utf-8";
-  response.body =
-      c.service.metrics.text(c.service.backend.load()->stats(), c.service.num_connections());
+  response.body = c.service.metrics.text(c.service.backend.load()->stats(), c.service.num_busy());
   c.responder->respond(std::move(response));
 }
 

@@ -33,6 +33,7 @@ Server::Server(ServerOptions options) : service_(std::make_unique<Service>(std::
     http.call_later(delay, std::move(task));
   };
   service_->num_connections = [&http] { return http.num_connections(); };
+  service_->num_busy = [&http] { return http.num_busy(); };
 }
 
 Server::~Server() { stop(); }

@@ -42,8 +42,9 @@ struct ServerOptions {
   int stream_interval = 1;
   int text_threads = 1;
   std::optional<double> request_timeout_s;
-  std::optional<int> max_queued_requests;  ///< the engine's limit: at it /ready says no
-  std::optional<int> log_requests_level;   ///< 0 metadata … 3 everything; absent: off
+  std::optional<int> max_queued_requests;  ///< the engine's limits: at them /ready says no
+  std::optional<int64_t> max_queued_tokens;
+  std::optional<int> log_requests_level;  ///< 0 metadata … 3 everything; absent: off
   bool log_requests_as_json = false;
   std::string template_kwargs = "{}";   ///< JSON object: defaults for chat_template_kwargs
   std::string launch_arguments = "{}";  ///< JSON object for /get_server_info, without keys
@@ -86,6 +87,7 @@ struct Service {
   std::function<void(std::chrono::milliseconds, std::function<void()>)>
       later;                                ///< HttpServer::call_later
   std::function<size_t()> num_connections;  ///< HttpServer's
+  std::function<size_t()> num_busy;         ///< likewise
   std::atomic<int> handling = 0;  ///< requests on their way from the io thread to being live
   TaskPool parse_pool{options.text_threads};  ///< requests: JSON, templates, tokenizing
   TaskPool control_pool{1};                   ///< stats, models and aborts: never behind a prompt

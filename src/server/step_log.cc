@@ -7,13 +7,12 @@ namespace erne::server {
 std::vector<std::string> StepLog::lines(const EngineStats& now) {
   std::vector<std::string> out;
   if (interval_ == 0) return out;
-  const uint64_t prompt = now.prompt_tokens_total - last_.prompt_tokens_total;
-  const uint64_t cached = now.cached_tokens_total - last_.cached_tokens_total;
+  const uint64_t computed = now.prefill_tokens_total - last_.prefill_tokens_total;
+  const uint64_t cached = now.prefill_cached_tokens_total - last_.prefill_cached_tokens_total;
   last_ = now;
-  if (prompt > 0 || cached > 0) {
-    out.push_back(fmt::format(
-        "prefill: {} prompt tokens came in, {} were found in the cache; {} running, {} queued",
-        prompt, cached, now.running, now.queued));
+  if (computed > 0 || cached > 0) {
+    out.push_back(fmt::format("prefill: {} new tokens, {} cached tokens, {} running, {} queued",
+                              computed, cached, now.running, now.queued));
   }
   if (now.steps_total - last_decode_.steps_total < interval_) return out;
   const bool decoded = now.generation_tokens_total > last_decode_.generation_tokens_total;

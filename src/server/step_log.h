@@ -16,9 +16,8 @@ class StepLog {
   StepLog(const EngineStats& start, uint64_t decode_interval)
       : interval_(decode_interval), last_(start), last_decode_(start) {}
 
-  /// The lines due now. To be called a few times a second: prompts that began between two calls
-  /// share a prefill line, and a decode line may come some steps late. A prompt counts when it
-  /// arrives, its cached part when it is scheduled: in a queue these are different lines.
+  /// The lines due now. To be called a few times a second: a prefill line holds what was computed
+  /// and what the cache spared since the call before, and a decode line may come some steps late.
   std::vector<std::string> lines(const EngineStats& now);
 
  private:

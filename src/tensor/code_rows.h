@@ -28,6 +28,10 @@ struct CodeFormat {
   friend bool operator==(const CodeFormat&, const CodeFormat&) = default;
 };
 
+/// What a quantised linear multiplies its codes with: the inputs as they are (a CPU rounds them to
+/// 15 bits of the largest in each block of k, closer than bf16), or rounded to int8 a block.
+enum class Inputs : uint8_t { kFull, kInt8 };
+
 /// A quantised matrix that is read row by row, by several threads at once.
 class CodeRows {
  public:

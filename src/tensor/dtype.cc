@@ -28,6 +28,7 @@ size_t dtype_bytes(DType dtype) {
     case DType::kI8:
     case DType::kU8:
     case DType::kBool:
+    case DType::kF8E4M3:
       return 1;
     case DType::kF16:
     case DType::kBF16:
@@ -74,6 +75,8 @@ std::string_view dtype_name(DType dtype) {
       return "uint64";
     case DType::kBool:
       return "bool";
+    case DType::kF8E4M3:
+      return "float8_e4m3";
   }
   return "unknown";
 }
@@ -109,6 +112,8 @@ void convert_to_f32(const void* src, DType dtype, float* dst, size_t n) {
       return widen<bf16>(src, dst, n);
     case DType::kF64:
       return widen<double>(src, dst, n);
+    case DType::kF8E4M3:
+      return widen<f8e4m3>(src, dst, n);
     default:
       fail(Code::kUnsupported, "cannot read {} as floating-point weights", dtype_name(dtype));
   }

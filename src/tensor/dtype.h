@@ -22,7 +22,8 @@ enum class DType : uint8_t {
   kU16,
   kU32,
   kU64,
-  kBool
+  kBool,
+  kF8E4M3
 };
 
 /// Bytes of one element.
@@ -35,6 +36,10 @@ struct bf16 {
 };
 struct f16 {
   uint16_t bits;
+};
+/// e4m3fn: exponent bias 7, largest 448, no infinity, 0x7F and 0xFF are NaN.
+struct f8e4m3 {
+  uint8_t bits;
 };
 
 constexpr float to_f32(float x) { return x; }
@@ -53,6 +58,14 @@ constexpr float to_f32(f16 x) {
   return std::bit_cast<float>(sign | bits);
 }
 
+constexpr float to_f32(f8e4m3 x) {
+  const uint32_t sign = (uint32_t{x.bits} & 0x80U) << 24;
+  const uint32_t rest = x.bits & 0x7FU;
+  if (rest == 0x7FU) return std::bit_cast<float>(sign | 0x7FC00000U);
+  // Shifted to the place of a float's exponent it is short of 2^120, subnormals included.
+  return std::bit_cast<float>(sign | rest << 20) * 0x1.0p120F;
+}
+
 /// Round to nearest, ties to even; NaN stays NaN.
 constexpr bf16 to_bf16(float x) {
   const auto bits = std::bit_cast<uint32_t>(x);
@@ -63,8 +76,8 @@ constexpr bf16 to_bf16(float x) {
 /// Round to nearest, ties to even; overflow to infinity; NaN stays NaN.
 f16 to_f16(float x);
 
-/// n elements of src (kF32, kF16, kBF16, kF64, or kU16 = bfloat16 bits, as Paddle stores them) to
-/// float. src may be unaligned. Throws Error{kUnsupported} for other types.
+/// n elements of src (kF32, kF16, kBF16, kF64, kF8E4M3, or kU16 = bfloat16 bits, as Paddle stores
+/// them) to float. src may be unaligned. Throws Error{kUnsupported} for other types.
 void convert_to_f32(const void* src, DType dtype, float* dst, size_t n);
 /// The reverse, for kF32, kF16, kBF16.
 void convert_from_f32(const float* src, DType dtype, void* dst, size_t n);

@@ -25,7 +25,7 @@ struct DTypeName {
   DType dtype;
   std::string_view name;
 };
-constexpr std::array<DTypeName, 13> kDTypeNames{{{DType::kF32, "F32"},
+constexpr std::array<DTypeName, 14> kDTypeNames{{{DType::kF32, "F32"},
                                                  {DType::kF16, "F16"},
                                                  {DType::kBF16, "BF16"},
                                                  {DType::kF64, "F64"},
@@ -37,7 +37,8 @@ constexpr std::array<DTypeName, 13> kDTypeNames{{{DType::kF32, "F32"},
                                                  {DType::kU16, "U16"},
                                                  {DType::kU32, "U32"},
                                                  {DType::kU64, "U64"},
-                                                 {DType::kBool, "BOOL"}}};
+                                                 {DType::kBool, "BOOL"},
+                                                 {DType::kF8E4M3, "F8_E4M3"}}};
 
 std::optional<DType> parse_dtype(std::string_view name) {
   for (const DTypeName& entry : kDTypeNames) {

@@ -150,6 +150,9 @@ TEST_F(DatasetTest, CustomReadsJsonLinesAndAddsTheSuffix) {
 }
 
 TEST_F(DatasetTest, ErrorsNameFileAndRemedy) {
+  EXPECT_THROW(check_dataset(DatasetKind::kRandom, ""), Error);
+  EXPECT_THROW(check_dataset(DatasetKind::kCustom, "/no/such/file"), Error);
+  EXPECT_NO_THROW(check_dataset(DatasetKind::kRandomIds, ""));
   EXPECT_THAT(error_of(small(DatasetKind::kRandom)), HasSubstr("--dataset-name random-ids"));
   EXPECT_THAT(error_of(small(DatasetKind::kRandom)), HasSubstr("--dataset-path"));
   EXPECT_THAT(error_of(small(DatasetKind::kCustom)), HasSubstr("--dataset-path"));

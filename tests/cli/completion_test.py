@@ -35,6 +35,7 @@ class Completion(unittest.TestCase):
     def test_verbs_below_verbs(self):
         self.assertIn("serving", complete("erne bench "))
         self.assertEqual(complete("erne completion b"), ["bash"])
+        self.assertEqual(complete("erne eval "), ["ppl"])
 
     def test_flags(self):
         self.assertIn("--max-new-tokens", complete("erne generate --max-"))
@@ -50,12 +51,15 @@ class Completion(unittest.TestCase):
         self.assertEqual(complete("erne bench serving --report ex"), ["extended"])
         self.assertEqual(complete("erne bench serving --report=ex"), ["extended"])
         self.assertEqual(sorted(complete("erne bench serving --report=")), ["extended", "standard"])
+        self.assertEqual(sorted(complete("erne eval ppl --method ")), ["llama.cpp", "sliding"])
 
     def test_files(self):
         with tempfile.TemporaryDirectory() as folder:
             open(os.path.join(folder, "mine and yours.jsonl"), "w").close()
             self.assertEqual(complete("erne bench serving --dataset-path mi", cwd=folder), ["mine and yours.jsonl"])
             self.assertEqual(complete("erne generate --model-path mi", cwd=folder), ["mine and yours.jsonl"])
+            self.assertEqual(complete("erne verify --baseline mi", cwd=folder), ["mine and yours.jsonl"])
+            self.assertEqual(complete("erne eval ppl --text mi", cwd=folder), ["mine and yours.jsonl"])
 
     def test_free_values_offer_nothing(self):
         self.assertEqual(complete("erne generate --prompt ch"), [])

@@ -167,6 +167,60 @@ TEST(Scheduler, ALoneRequestThatOutgrowsThePoolEndsWithLength) {
             15U);  // 64 positions hold 50 + 14 tokens, the last token needs none
 }
 
+// Two sequences that outgrow the pool together: the second is retracted, waits, and runs again.
+TEST(Scheduler, CountsWhatARetractionLosesAndRecomputes) {
+  EngineOptions options = small_options();
+  options.max_total_tokens = 48;
+  options.disable_radix_cache = true;
+  options.schedule_conservativeness = 0.02;
+  LoopFixture fixture(options);
+  const auto first = fixture.submit(greedy_request(random_ids(1, 10), 30));
+  const auto second = fixture.submit(greedy_request(random_ids(2, 12), 30));
+  fixture.step();
+  fixture.step();
+  EngineStats s = fixture.loop.stats();
+  ASSERT_EQ(s.running, 2);
+  EXPECT_EQ(s.max_running, 8);
+  EXPECT_EQ(s.prefill_tokens_total, 22U);
+  EXPECT_GT(s.decode_seq_lens, 22);
+  EXPECT_GT(s.new_token_ratio, 0);
+  while (s.retractions_total == 0 && !fixture.loop.idle()) {
+    fixture.step();
+    s = fixture.loop.stats();
+  }
+  ASSERT_EQ(s.retractions_total, 1U);
+  EXPECT_EQ(s.retracted, 1);
+  EXPECT_EQ(s.running, 1);
+  const bool longer = s.retracted_prompt_tokens_total == 12U;  // of equals the longer prompt goes
+  const uint64_t lost = s.retracted_output_tokens_total;
+  const auto& victim = (longer ? second : first)->choices[0];
+  EXPECT_EQ(lost, victim.ids.size());
+  EXPECT_GT(lost, 0U);
+  fixture.run();
+  s = fixture.loop.stats();
+  EXPECT_EQ(s.retracted, 0);
+  EXPECT_EQ(s.decode_seq_lens, 0);
+  EXPECT_EQ(s.retractions_total, 1U);
+  EXPECT_EQ(victim.num_retractions, 1);
+  EXPECT_EQ(s.prefill_tokens_total, 22 + s.retracted_prompt_tokens_total + lost);
+  EXPECT_EQ(s.prefill_cached_tokens_total, 0U);
+}
+
+TEST(Scheduler, PrefillIsComputedOrFoundInTheCache) {
+  LoopFixture fixture;
+  const Request request = greedy_request(random_ids(1, 40), 3);
+  fixture.submit(request);
+  fixture.run();
+  EXPECT_EQ(fixture.loop.stats().prefill_tokens_total, 40U);
+  fixture.submit(request);
+  fixture.run();
+  const EngineStats s = fixture.loop.stats();
+  EXPECT_EQ(s.prefill_cached_tokens_total, 36U);  // whole pages, and one token must be computed
+  EXPECT_EQ(s.prefill_tokens_total, 44U);
+  EXPECT_EQ(s.cached_tokens_total, 36U);
+  EXPECT_EQ(s.prompt_tokens_total, 80U);
+}
+
 TEST(Scheduler, PromptsLargerThanPoolOrContextAreRefused) {
   EngineOptions options = small_options();
   options.max_total_tokens = 64;

@@ -126,6 +126,8 @@ TEST(StepLoop, HiddenRequestLeavesNoTrace) {
   EXPECT_EQ(after.prompt_tokens_total, before.prompt_tokens_total);
   EXPECT_EQ(after.cached_tokens_total, before.cached_tokens_total);
   EXPECT_EQ(after.generation_tokens_total, before.generation_tokens_total);
+  EXPECT_EQ(after.prefill_tokens_total, before.prefill_tokens_total);
+  EXPECT_EQ(after.prefill_cached_tokens_total, before.prefill_cached_tokens_total);
   EXPECT_EQ(after.cached_tokens, before.cached_tokens);
 }
 

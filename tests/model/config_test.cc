@@ -190,6 +190,7 @@ TEST(Config, RefusesWrongValues) {
       {R"({"vision_config": {"depth": 32}})", "vision_config marks a vision-language model",
        kUnsupported},
       {R"({"quantization_config": {"quant_method": "fp8"}})", "method \"fp8\"", kUnsupported},
+      {R"({"quantization_config": {"quant_method": ["erne"]}})", "erne", kUnsupported},
       {R"({"quantization_config": {"dense_quant_type": "wint4", "is_permuted": true}})",
        "method \"wint4\"", kUnsupported},
       {R"({"moe_num_experts": 8})", "moe_k is missing (moe_num_experts is 8)"},

@@ -9,9 +9,8 @@
 #include <numeric>
 #include <string>
 
-#include "base/file.h"
-#include "base/json.h"
 #include "cpu/cpu_device.h"
+#include "golden_cases.h"
 #include "model/checkpoint.h"
 #include "model/verify.h"
 
@@ -19,9 +18,6 @@ namespace erne {
 namespace {
 
 namespace fs = std::filesystem;
-
-const fs::path kCases = fs::path(ERNE_TESTS_DIR) / "goldens" / "text";
-const char* const kCaseNames[] = {"dense-tied", "dense-bias", "moe", "moe-sharded"};
 
 struct Loaded {
   Loaded(const std::string& name, DType dtype, int threads, const std::string& isa = "")
@@ -71,22 +67,6 @@ TEST_P(GoldenCase, EveryInstructionSet) {
     Loaded(GetParam(), DType::kF32, 1, isa).expect_pass({0, 4, 16});
     Loaded(GetParam(), DType::kBF16, 1, isa).expect_pass({0, 4, 16});
   }
-}
-
-// A copy of a case with NaN as the first value of its embedding: row 0 of the tied head.
-fs::path doctored_case(const std::string& name) {
-  const fs::path folder = fs::path(testing::TempDir()) / ("erne_nan_" + name);
-  fs::remove_all(folder);
-  fs::copy(kCases / name, folder);
-  const fs::path weights = folder / "model.safetensors";
-  std::string bytes = read_file(weights);
-  uint64_t header_bytes = 0;
-  std::memcpy(&header_bytes, bytes.data(), sizeof header_bytes);
-  const Json header = parse_json(bytes.substr(8, header_bytes), "header");
-  const auto begin = header.at("model.embed_tokens.weight").at("data_offsets").at(0).get<size_t>();
-  bytes.replace(8 + header_bytes + begin, 4, "\xff\xff\xff\xff");  // NaN in float32 and bfloat16
-  write_file(weights, bytes);
-  return folder;
 }
 
 TEST(Verify, ANaNIsBrokenAtEveryPrecisionWithAndWithoutLogits) {

@@ -75,7 +75,7 @@ class ApiFixture : public ::testing::Test {
     if (options.served_model_name.empty()) options.served_model_name = "m";
     service_ = std::make_unique<Service>(std::move(options));
     service_->later = [](std::chrono::milliseconds, std::function<void()>) {};
-    service_->num_connections = [] { return size_t{1}; };
+    service_->num_connections = service_->num_busy = [] { return size_t{1}; };
     service_->attach(*backend_);
     api_ = std::make_unique<Api>(*service_);
   }

@@ -93,6 +93,7 @@ EngineStats FakeBackend::stats() const {
   EngineStats stats;
   stats.running = static_cast<int>(live_.size());
   stats.queued = queued_;
+  stats.queued_tokens = queued_tokens_;
   stats.pool_tokens = stats.free_tokens = 4096;
   return stats;
 }
@@ -108,9 +109,10 @@ void FakeBackend::set_held(bool held) {
   changed_.notify_all();
 }
 
-void FakeBackend::set_queued(int count) {
+void FakeBackend::set_queued(int count, int64_t tokens) {
   const std::lock_guard lock(mutex_);
   queued_ = count;
+  queued_tokens_ = tokens;
 }
 
 void FakeBackend::set_max_live(size_t count) {

@@ -61,7 +61,7 @@ class FakeBackend final : public Backend {
   bool wait_live(size_t count);
   void set_max_live(size_t count);
   /// What stats() says of the queue.
-  void set_queued(int count);
+  void set_queued(int count, int64_t tokens = 0);
   /// The first choice of the next request fails with an engine error at once, held or not.
   void set_fail_next();
   /// Tokenizing waits until this is false again.
@@ -105,6 +105,7 @@ class FakeBackend final : public Backend {
   bool held_ = false, stopping_ = false, fail_next_ = false;
   size_t max_live_ = 1000;
   int queued_ = 0;
+  int64_t queued_tokens_ = 0;
   std::atomic<uint64_t> aborted_ = 0, flushes_ = 0;
   std::thread thread_;
 };

@@ -164,6 +164,16 @@ TEST_F(Routes, Phases) {
   EXPECT_EQ(post("/abort_request", R"({"abort_all":true})").status, 200);
 }
 
+TEST_F(Routes, NotReadyWhileTooManyTokensWait) {
+  ServerOptions options;
+  options.max_queued_tokens = 1000;
+  start(std::move(options));
+  backend_->set_queued(5, 999);
+  EXPECT_EQ(call("GET", "/ready").status, 200);
+  backend_->set_queued(1, 1000);
+  EXPECT_EQ(call("GET", "/ready").body, R"({"status":"queue full"})");
+}
+
 TEST_F(Routes, NotReadyWhileTheQueueIsFull) {
   ServerOptions options;
   options.max_queued_requests = 3;
@@ -255,6 +265,13 @@ TEST_F(Routes, MetricsAgreeWithUsage) {
   EXPECT_TRUE(has(R"(sglang:time_to_first_token_seconds_count{model_name="m"} 2)"));
   EXPECT_TRUE(has(R"(sglang:e2e_request_latency_seconds_count{model_name="m"} 2)"));
   EXPECT_NE(text.find("sglang:max_total_num_tokens"), std::string::npos);
+  EXPECT_EQ(text.find("is_cuda_graph"), std::string::npos);  // nothing that is not there
+  for (const char* stage : {"tokenize", "prefill_waiting", "prefill_forward", "decode_loop"}) {
+    EXPECT_TRUE(has(R"(sglang:per_stage_req_latency_seconds_count{dp_rank="0",)"
+                    R"(engine_type="unified",model_name="m",pp_rank="0",stage=")" +
+                    std::string(stage) + R"(",tp_rank="0"} 2)"))
+        << stage;
+  }
 }
 
 TEST_F(Routes, MetricsAreOffByDefault) { EXPECT_EQ(call("GET", "/metrics").status, 404); }

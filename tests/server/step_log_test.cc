@@ -32,24 +32,22 @@ TEST(StepLog, DecodeLinesComeByStepsAndOnlyWithTokens) {
 TEST(StepLog, PrefillLinesHoldWhatIsNew) {
   EngineStats s;
   StepLog log(s, 40);
-  s.prompt_tokens_total = 100;
+  s.prompt_tokens_total = 100;  // waits: no work yet
   s.queued = 1;
-  EXPECT_EQ(log.lines(s),
-            std::vector<std::string>{"prefill: 100 prompt tokens came in, 0 were found in the "
-                                     "cache; 0 running, 1 queued"});
-  s.cached_tokens_total = 64;
+  EXPECT_TRUE(log.lines(s).empty());
+  s.prefill_tokens_total = 36;
+  s.prefill_cached_tokens_total = 64;
   s.running = 1;
   s.queued = 0;
-  EXPECT_EQ(log.lines(s),
-            std::vector<std::string>{"prefill: 0 prompt tokens came in, 64 were found in the "
-                                     "cache; 1 running, 0 queued"});
+  EXPECT_EQ(log.lines(s), std::vector<std::string>{"prefill: 36 new tokens, 64 cached tokens, "
+                                                   "1 running, 0 queued"});
   EXPECT_TRUE(log.lines(s).empty());
 }
 
 TEST(StepLog, ZeroSwitchesItOff) {
   EngineStats s;
   StepLog log(s, 0);
-  s.steps_total = s.generation_tokens_total = s.prompt_tokens_total = 100;
+  s.steps_total = s.generation_tokens_total = s.prefill_tokens_total = 100;
   EXPECT_TRUE(log.lines(s).empty());
 }
 

@@ -47,6 +47,20 @@ template <int kBits>
 Words shift_right(Words x) {
   return _mm256_srli_epi32(x, kBits);
 }
+template <int kBits>
+Words shift_right_signed(Words x) {
+  return _mm256_srai_epi32(x, kBits);
+}
+inline Words sub_words(Words a, Words b) { return _mm256_sub_epi32(a, b); }
+/// The larger of signed words.
+inline Words max_words(Words a, Words b) { return _mm256_max_epi32(a, b); }
+/// Signed bytes 0 and 2, or 1 and 3, of every word as its halves.
+inline Words even_bytes(Words x) { return _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8); }
+inline Words odd_bytes(Words x) { return _mm256_srai_epi16(x, 8); }
+/// c + the products of the low halves and of the high halves, signed.
+inline Words dot_halves(Words a, Words b, Words c) {
+  return _mm256_add_epi32(c, _mm256_madd_epi16(a, b));
+}
 /// `otherwise` where x is NaN.
 inline Words unless_nan(Floats x, Words value, Words otherwise) {
   return _mm256_blendv_epi8(value, otherwise, bits(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
@@ -62,7 +76,11 @@ inline Floats load_bf16(const void* p) {
   return floats(
       shift_left<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)))));
 }
-/// The low halves of the words.
+/// kLanes float16 as floats.
+inline Floats load_f16(const void* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
+/// The low halves of the words, whose high halves are zero.
 inline void store_low_halves(void* p, Words x) {
   const Words packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(x, x), 0x08);
   _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
@@ -75,6 +93,17 @@ inline Floats load_twice(const float* p) {
 }
 inline Floats negate_even(Floats x) {
   return floats(_mm256_xor_si256(bits(x), _mm256_set1_epi64x(0x80000000LL)));
+}
+/// Sum and maximum of the lanes, halves first.
+inline float sum_lanes(Floats x) {
+  x = add(x, _mm256_permute2f128_ps(x, x, 1));
+  x = add(x, _mm256_permute_ps(x, 0x4E));
+  return _mm256_cvtss_f32(add(x, swap_pairs(x)));
+}
+inline float max_lane(Floats x) {
+  x = max(x, _mm256_permute2f128_ps(x, x, 1));
+  x = max(x, _mm256_permute_ps(x, 0x4E));
+  return _mm256_cvtss_f32(max(x, swap_pairs(x)));
 }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 

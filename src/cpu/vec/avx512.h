@@ -46,6 +46,20 @@ template <int kBits>
 Words shift_right(Words x) {
   return _mm512_srli_epi32(x, kBits);
 }
+template <int kBits>
+Words shift_right_signed(Words x) {
+  return _mm512_srai_epi32(x, kBits);
+}
+inline Words sub_words(Words a, Words b) { return _mm512_sub_epi32(a, b); }
+/// The larger of signed words.
+inline Words max_words(Words a, Words b) { return _mm512_max_epi32(a, b); }
+/// Signed bytes 0 and 2, or 1 and 3, of every word as its halves.
+inline Words even_bytes(Words x) { return _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8); }
+inline Words odd_bytes(Words x) { return _mm512_srai_epi16(x, 8); }
+/// c + the products of the low halves and of the high halves, signed.
+inline Words dot_halves(Words a, Words b, Words c) {
+  return _mm512_add_epi32(c, _mm512_madd_epi16(a, b));
+}
 /// `otherwise` where x is NaN.
 inline Words unless_nan(Floats x, Words value, Words otherwise) {
   return _mm512_mask_blend_epi32(_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), value, otherwise);
@@ -59,7 +73,15 @@ inline Floats load_bf16(const void* p) {
   return floats(
       shift_left<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(p)))));
 }
-/// The low halves of the words.
+/// kLanes float16 as floats.
+inline Floats load_f16(const void* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+}
+/// The low bytes of the words.
+inline void store_low_bytes(void* p, Words x) {
+  _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
+}
+/// The low halves of the words, whose high halves are zero.
 inline void store_low_halves(void* p, Words x) {
   _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));
 }
@@ -71,6 +93,19 @@ inline Floats load_twice(const float* p) {
 }
 inline Floats negate_even(Floats x) {
   return floats(_mm512_xor_si512(bits(x), _mm512_set1_epi64(0x80000000LL)));
+}
+/// Sum and maximum of the lanes, halves first.
+inline float sum_lanes(Floats x) {
+  x = add(x, _mm512_shuffle_f32x4(x, x, 0x4E));
+  x = add(x, _mm512_shuffle_f32x4(x, x, 0xB1));
+  x = add(x, _mm512_permute_ps(x, 0x4E));
+  return _mm512_cvtss_f32(add(x, swap_pairs(x)));
+}
+inline float max_lane(Floats x) {
+  x = max(x, _mm512_shuffle_f32x4(x, x, 0x4E));
+  x = max(x, _mm512_shuffle_f32x4(x, x, 0xB1));
+  x = max(x, _mm512_permute_ps(x, 0x4E));
+  return _mm512_cvtss_f32(max(x, swap_pairs(x)));
 }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 

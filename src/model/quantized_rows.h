@@ -1,0 +1,21 @@
+// Rounding a matrix by a scheme: from a plan's words to the codecs of quant/.
+#pragma once
+
+#include <memory>
+
+#include "model/quantization.h"
+#include "tensor/code_rows.h"
+#include "tensor/tensor.h"
+
+namespace erne {
+
+/// The rows of `numbers` as the scheme rounds them. Integers are rounded when a row is read, so
+/// that nothing is held; `numbers` must outlive the result.
+std::shared_ptr<const CodeRows> quantize_rows(const MatrixView& numbers,
+                                              const WeightScheme& scheme);
+
+/// The same of rows that are codes already, by way of their numbers, which are held in memory.
+std::shared_ptr<const CodeRows> quantize_rows(std::shared_ptr<const CodeRows> codes,
+                                              const WeightScheme& scheme);
+
+}  // namespace erne

@@ -1,0 +1,48 @@
+// How a quantised weight NAME lies in a folder that `erne quantize` writes (spec quantization.md
+// 13): NAME holds the codes in row order (I8 [n, k]; F8_E4M3 [n, k]; or U8 [n, ceil(k / 2)], two
+// 4-bit codes a byte, the even column in the low half), NAME.scale and, with minimums, NAME.min
+// [n, groups] f32, bf16 or f16.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/layout.h"
+#include "tensor/code_rows.h"
+#include "tensor/safetensors.h"
+
+namespace erne {
+
+class ThreadPool;
+
+inline constexpr std::string_view kScaleSuffix = ".scale";
+inline constexpr std::string_view kMinSuffix = ".min";
+
+/// The stored tensors of a quantised weight, in the order in which write_codes() gives their bytes.
+std::vector<TensorInfo> code_infos(const std::string& name, const CodeRows& rows);
+
+/// Sees a row as it is written, from several threads.
+using RowObserver = std::function<void(int64_t row, const std::vector<int8_t>& codes,
+                                       const float* scales, const float* mins)>;
+
+/// Reads every row once and writes codes, scales and minimums. Holds the scales and a few MB.
+void write_codes(const CodeRows& rows, ThreadPool& pool, SafetensorsWriter& writer,
+                 const RowObserver& observer = {});
+
+/// The tensors of one weight in a file that is being read.
+struct StoredCodeParts {
+  std::optional<SourceTensor> codes, scales, mins;
+};
+
+/// Whether a tensor of this type can hold codes.
+bool holds_codes(DType dtype);
+
+/// The weight as rows over the mapped bytes. Throws Error{kCorrupt} naming file, tensor and cause
+/// where shapes or types contradict each other or `wanted`; parts.codes must be there.
+std::shared_ptr<const CodeRows> open_codes(const StoredCodeParts& parts,
+                                           const ExpectedTensor& wanted);
+
+}  // namespace erne

@@ -1,0 +1,164 @@
+// Quantised models on the CPU: rounded while loading or read from a quantised folder they are the
+// same model, close to the one whose weights are the codes' numbers, and batch invariant.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <string>
+
+#include "cpu/cpu_device.h"
+#include "model/checkpoint.h"
+#include "model/convert.h"
+#include "model/quantize.h"
+#include "model/text_model.h"
+#include "model/verify.h"
+#include "support/temporary_folder.h"
+
+namespace erne {
+namespace {
+
+namespace fs = std::filesystem;
+using testing_support::TemporaryFolder;
+
+const fs::path kGoldens = fs::path(ERNE_TESTS_DIR) / "goldens/text";
+
+struct Case {
+  const char* golden;
+  const char* scheme;
+  const char* mixed;
+};
+
+// A model, and the logits of the golden's longest sequence.
+class Runner {
+ public:
+  Runner(const fs::path& folder, const char* golden, const LoadOptions& options, int threads = 2,
+         const std::string& isa = "")
+      : device_(make_cpu_device(threads, isa)), checkpoint_(Checkpoint::open(folder)) {
+    model_ = TextModel::load(checkpoint_, *device_, options);
+    golden_ = read_golden(kGoldens / golden / "golden.safetensors", checkpoint_->config());
+  }
+
+  /// [T, V], the prompt in chunks of `chunk` tokens.
+  std::vector<float> logits(int64_t chunk) const {
+    const std::vector<int32_t>& ids = golden_.sequences.back().ids;
+    const auto total = static_cast<int64_t>(ids.size());
+    constexpr int kBlock = 16;
+    const auto blocks = static_cast<int32_t>((total + kBlock - 1) / kBlock);
+    KvCache cache = device_->make_kv_cache(model_->kv_spec(kBlock), blocks);
+    std::vector<int32_t> table;
+    for (int32_t b = 0; b < blocks; ++b) table.push_back(b);
+    std::vector<float> all;
+    for (int64_t first = 0; first < total; first += chunk) {
+      const int64_t count = std::min(chunk, total - first);
+      std::vector<int32_t> positions;
+      std::vector<int32_t> rows;
+      for (int64_t i = 0; i < count; ++i) {
+        positions.push_back(static_cast<int32_t>(first + i));
+        rows.push_back(static_cast<int32_t>(i));
+      }
+      const std::vector<int32_t> starts = {0, static_cast<int32_t>(count)};
+      const std::vector<int32_t> context = {static_cast<int32_t>(first + count)};
+      const Batch batch{std::span(ids).subspan(static_cast<size_t>(first), positions.size()),
+                        positions,
+                        starts,
+                        context,
+                        table,
+                        blocks,
+                        rows};
+      Arena arena(Buffer::host(model_->arena_bytes(count, count)));
+      Ctx ctx{*device_, arena};
+      const Tensor out = model_->forward(ctx, batch, cache);
+      all.insert(all.end(), out.ptr<float>(), out.ptr<float>() + out.elements());
+    }
+    return all;
+  }
+
+  const TextModel& model() const { return *model_; }
+
+ private:
+  std::unique_ptr<Device> device_;
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  std::unique_ptr<TextModel> model_;
+  Golden golden_;
+};
+
+// Largest difference as a share of the largest |logit|.
+double distance(const std::vector<float>& a, const std::vector<float>& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double largest = 0;
+  double gap = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    largest = std::max(largest, std::fabs(static_cast<double>(a[i])));
+    gap = std::max(gap, std::fabs(static_cast<double>(a[i]) - static_cast<double>(b[i])));
+    if (!std::isfinite(b[i])) return HUGE_VAL;
+  }
+  return gap / largest;
+}
+
+class QuantizedModel : public testing::TestWithParam<Case> {};
+
+TEST_P(QuantizedModel, OnlineAndFromAFolderAreTheSameModel) {
+  const auto [golden, scheme, mixed] = GetParam();
+  const QuantizationPlan plan = QuantizationPlan::parse(scheme, mixed);
+  TemporaryFolder folder;
+  quantize({.input = kGoldens / golden, .output = folder / "out", .plan = plan, .num_threads = 1});
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const Runner online(kGoldens / golden, golden, {dtype, false, plan, Inputs::kFull});
+    const Runner stored(folder / "out", golden, {dtype, false});
+    EXPECT_EQ(online.logits(1000), stored.logits(1000));
+    EXPECT_EQ(online.model().weight_bytes(), stored.model().weight_bytes());
+  }
+}
+
+TEST_P(QuantizedModel, CloseToTheModelOfItsNumbers) {
+  const auto [golden, scheme, mixed] = GetParam();
+  const QuantizationPlan plan = QuantizationPlan::parse(scheme, mixed);
+  TemporaryFolder folder;
+  quantize({.input = kGoldens / golden, .output = folder / "codes", .plan = plan});
+  ConvertOptions back{.input = folder / "codes", .output = folder / "numbers"};
+  back.dtype = DType::kF32;
+  convert(back);
+  const Runner numbers(folder / "numbers", golden, {DType::kF32, false});
+  const std::vector<float> expected = numbers.logits(1000);
+  const Runner full(folder / "codes", golden, {DType::kF32, false});
+  // 15-bit inputs; fp8 weights take bfloat16 ones.
+  EXPECT_LT(distance(expected, full.logits(1000)), std::string(scheme).starts_with("fp8") ? 3e-2 : 2e-3);
+  const Runner rounded(folder / "codes", golden, {DType::kF32, false, {}, Inputs::kInt8});
+  EXPECT_LT(distance(expected, rounded.logits(1000)), 6e-2);
+}
+
+TEST_P(QuantizedModel, BatchInvariant) {
+  const auto [golden, scheme, mixed] = GetParam();
+  const QuantizationPlan plan = QuantizationPlan::parse(scheme, mixed);
+  for (const Inputs inputs : {Inputs::kFull, Inputs::kInt8}) {
+    const LoadOptions options{DType::kBF16, false, plan, inputs};
+    const std::vector<float> whole = Runner(kGoldens / golden, golden, options, 2).logits(1000);
+    for (const int threads : {1, 3}) {
+      const Runner runner(kGoldens / golden, golden, options, threads);
+      for (const int64_t chunk : {1, 7, 64}) {
+        const std::vector<float> pieces = runner.logits(chunk);
+        ASSERT_EQ(whole.size(), pieces.size());
+        EXPECT_EQ(std::memcmp(whole.data(), pieces.data(), whole.size() * sizeof(float)), 0)
+            << threads << " threads, chunks of " << chunk;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Schemes, QuantizedModel,
+    testing::Values(Case{"dense-tied", "wint8", "lm_head=wint8"}, Case{"dense-bias", "wint4", ""},
+                    Case{"dense-bias", "wint4:g32:min", "lm_head=wint8:g64"},
+                    Case{"moe", "wint4:g64", "attention=none"}, Case{"moe-sharded", "wint8:g32", ""},
+                    Case{"dense-tied", "fp8_block", ""}, Case{"moe", "fp8_channel", ""}),
+    [](const testing::TestParamInfo<Case>& test) {
+      std::string name = std::string(test.param.golden) + "_" + test.param.scheme;
+      for (char& c : name) {
+        if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
+      }
+      return name;
+    });
+
+}  // namespace
+}  // namespace erne
