@@ -52,7 +52,7 @@ class AffineRows final : public CodeRows {
   void read(int64_t row, int8_t* codes, float* scales, float* mins) const override {
     const int64_t step = format().group == 0 ? cols() : format().group;
     for (int64_t k = 0, g = 0; k < cols(); k += step, ++g) {
-      const int64_t from = row * affine_.groups(cols()) + k / affine_.group;
+      const int64_t from = row * affine_.groups() + k / affine_.group;
       const auto at = static_cast<size_t>(from);
       const int zero = affine_.zeros.empty() ? affine_.half() : affine_.zeros[at];
       const int base = base_ == Base::kHalf ? affine_.half() : (base_ == Base::kZero ? zero : 0);
@@ -104,7 +104,7 @@ std::vector<float> affine_values(const Affine& affine, int64_t rows, int64_t col
     for (int64_t k = 0; k < cols; ++k) {
       const int64_t group =
           affine.group_of.empty() ? k / affine.group : affine.group_of[static_cast<size_t>(k)];
-      const auto at = static_cast<size_t>(n * affine.groups(cols) + group);
+      const auto at = static_cast<size_t>(n * affine.groups() + group);
       const int zero = affine.zeros.empty() ? affine.half() : affine.zeros[at];
       values.push_back(static_cast<float>(affine.value(n, k) - zero) * affine.scales[at]);
     }

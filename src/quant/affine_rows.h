@@ -14,19 +14,19 @@
 namespace erne {
 
 struct Affine {
+  int64_t cols = 0;
   std::string name;       ///< of the tensor of codes, for errors
   BitMatrix codes;        ///< unsigned values q, 0 … 2^bits - 1
   bool by_input = false;  ///< streams of `codes` run along outputs: get(k, n), else get(n, k)
   const std::byte* bytes =
       nullptr;                    ///< instead of streams: signed bytes [rows, cols], q = byte + 128
-  int64_t cols = 0;               ///< with bytes
   int64_t group = 0;              ///< inputs that share a scale, 1 … cols
   std::vector<float> scales;      ///< [rows, groups]
   std::vector<int16_t> zeros;     ///< [rows, groups]; empty: 2^(bits - 1) everywhere
   std::vector<int32_t> group_of;  ///< [cols]; empty: k / group
   DType scale_type = DType::kF32;  ///< of the file
 
-  int64_t groups(int64_t columns) const { return (columns + group - 1) / group; }
+  int64_t groups() const { return (cols + group - 1) / group; }
   int value(int64_t n, int64_t k) const {
     if (bytes != nullptr) return std::to_integer<int>(bytes[n * cols + k]) ^ 128;
     return static_cast<int>(by_input ? codes.get(k, n) : codes.get(n, k));

@@ -63,9 +63,10 @@ Affine gptq_affine(const GptqTensors& t, GptqFormat format, int64_t rows, int64_
     fail(Code::kUnsupported, "{}: {} bits; GPTQ has 2, 3, 4 or 8", t.qweight.name, bits);
   }
   Affine a;
+  a.cols = cols;
   a.name = t.qweight.name;
   a.group = checked_group(t.qweight, format.group, rows, cols);
-  const int64_t groups = a.groups(cols);
+  const int64_t groups = a.groups();
   check_words(t.qweight, {whole_words(t.qweight, cols, bits, "inputs"), rows});
   const int64_t zero_words = whole_words(t.qzeros, rows, bits, "outputs");
   check_words(t.qzeros, {groups, zero_words});
@@ -130,10 +131,11 @@ class StoredFp8Rows final : public CodeRows {
 std::unique_ptr<CodeRows> awq_rows(const AwqTensors& t, AwqVersion version, int64_t group,
                                    int64_t rows, int64_t cols) {
   Affine a;
+  a.cols = cols;
   a.name = t.qweight.name;
   a.group = checked_group(t.qweight, group, rows, cols);
   a.by_input = version == AwqVersion::kGemm;
-  const int64_t groups = a.groups(cols);
+  const int64_t groups = a.groups();
   const int64_t words = whole_words(t.qweight, a.by_input ? rows : cols, 4, "codes");
   BitMatrix zeros{t.qzeros.data.data(), 4, words, 1, a.by_input};
   int64_t scale_columns = rows;
@@ -178,9 +180,10 @@ std::unique_ptr<CodeRows> compressed_packed_rows(const CompressedTensors& t, int
     fail(Code::kUnsupported, "{}: {} bits; 2 to 8 are supported", t.weight.name, bits);
   }
   Affine a;
+  a.cols = cols;
   a.name = t.weight.name;
   a.group = checked_group(t.weight, group, rows, cols);
-  const int64_t groups = a.groups(cols);
+  const int64_t groups = a.groups();
   const int64_t words = (cols * bits + 31) / 32;
   check_words(t.weight, {rows, words});
   a.codes = {t.weight.data.data(), bits, words};
@@ -202,12 +205,12 @@ std::unique_ptr<CodeRows> compressed_packed_rows(const CompressedTensors& t, int
 std::unique_ptr<CodeRows> compressed_int8_rows(const CompressedTensors& t, int64_t group,
                                                int64_t rows, int64_t cols) {
   Affine a;
+  a.cols = cols;
   a.name = t.weight.name;
   a.group = checked_group(t.weight, group, rows, cols);
-  const int64_t groups = a.groups(cols);
+  const int64_t groups = a.groups();
   check_tensor(t.weight, {DType::kI8}, {rows, cols});
   a.bytes = t.weight.data.data();
-  a.cols = cols;
   a.codes.bits = 8;
   a.scales = compressed_scales(t.scale, groups, rows);
   a.scale_type = t.scale.dtype;

@@ -88,35 +88,6 @@ void round_above(Group g, float scale, float min, Levels levels, int8_t* codes) 
   }
 }
 
-struct Sums {
-  float q = 0, qq = 0, w = 0, wq = 0, error = 0;
-};
-
-// Sums over the codes q of scale and min: what a least-squares fit needs, and the squared error.
-Sums sums_of(Group g, const int8_t* codes, float scale, float min) {
-  float lane[5][kLanes] = {};
-  auto add = [&](int64_t i, int j) {
-    const auto q = static_cast<float>(codes[i]);
-    const float x = g.w[i];
-    const float e = x - (scale * q + min);
-    lane[0][j] += q;
-    lane[1][j] += q * q;
-    lane[2][j] += x;
-    lane[3][j] += x * q;
-    lane[4][j] += e * e;
-  };
-  int64_t i = 0;
-  for (; i + kLanes <= g.n; i += kLanes) {
-    for (int j = 0; j < kLanes; ++j) add(i + j, j);
-  }
-  for (; i < g.n; ++i) add(i, static_cast<int>(i % kLanes));
-  float total[5] = {};
-  for (int s = 0; s < 5; ++s) {
-    for (float x : lane[s]) total[s] += x;
-  }
-  return {total[0], total[1], total[2], total[3], total[4]};
-}
-
 struct Fit {
   float scale;
   float min;
@@ -150,26 +121,101 @@ Fit range_fit(Range range, Levels levels) {
   return {scale > 0 && std::isfinite(scale) ? scale : 1.0F, min, 0};
 }
 
-// Keeps `trial`, and what least squares make of its codes, when they are better than `best`.
-void try_fit(Group g, Fit trial, bool has_min, Levels levels, int8_t* codes, Fit& best) {
-  for (int refit = 0; refit < 2; ++refit) {
-    if (trial.scale == 0 || !std::isfinite(trial.scale) || !std::isfinite(trial.min)) return;
-    round_with(g, trial, has_min, levels, codes);
-    const Sums s = sums_of(g, codes, trial.scale, trial.min);
-    if (s.error < best.error) best = {trial.scale, trial.min, s.error};
-    const auto n = static_cast<float>(g.n);
-    const float det = has_min ? n * s.qq - s.q * s.q : s.qq;
-    if (!(det > 0)) return;
-    trial.scale = rounded_bf16(has_min ? (n * s.wq - s.q * s.w) / det : s.wq / det);
-    if (has_min) trial.min = rounded_bf16((s.w - trial.scale * s.q) / n);
+// Sums over the nearest codes q of a scale and a min: the squared error, and what a least-squares
+// fit needs.
+struct Sums {
+  float error = 0, q = 0, qq = 0, w = 0, wq = 0;
+};
+
+float total(const float (&lanes)[kLanes]) {
+  float sum = 0;
+  for (const float x : lanes) sum += x;
+  return sum;
+}
+
+// Eight lanes of codes as floats: clipped, then rounded by adding a number whose last bit is 1.
+void lane_codes(const float* w, const Fit& fit, float inverse, Levels levels, float* q) {
+  constexpr float kMagic = 0x1.8p23F;
+  const auto low = static_cast<float>(levels.low);
+  const auto high = static_cast<float>(levels.high);
+  for (int j = 0; j < kLanes; ++j) {
+    float x = (w[j] - fit.min) * inverse;
+    x = x < low ? low : x;
+    x = high < x ? high : x;
+    q[j] = (x + kMagic) - kMagic;
   }
 }
 
-// Trials that a quotient of at most 2^20 codes keeps safe to convert: clips from 1.15 to 0.5.
-Fit search_fit(Group g, Fit start, const Rounding& rounding, Levels levels, int8_t* codes) {
+float error_of(Group g, const Fit& fit, Levels levels) {
+  float lanes[kLanes] = {};
+  const float inverse = 1 / fit.scale;
+  for (int64_t i = 0; i + kLanes <= g.n; i += kLanes) {
+    float q[kLanes];
+    lane_codes(g.w + i, fit, inverse, levels, q);
+    for (int j = 0; j < kLanes; ++j) {
+      const float e = g.w[i + j] - (fit.scale * q[j] + fit.min);
+      lanes[j] += e * e;
+    }
+  }
+  const int64_t rest = g.n % kLanes;
+  float w[kLanes] = {};
+  float q[kLanes];
+  std::copy_n(g.w + g.n - rest, rest, w);
+  lane_codes(w, fit, inverse, levels, q);
+  for (int64_t j = 0; j < rest; ++j) {
+    const float e = w[j] - (fit.scale * q[j] + fit.min);
+    lanes[j] += e * e;
+  }
+  return total(lanes);
+}
+
+// The least-squares scale (and min) of the codes that `fit` gives.
+Fit refitted(Group g, const Fit& fit, bool has_min, Levels levels) {
+  float lane_q[kLanes] = {};
+  float lane_qq[kLanes] = {};
+  float lane_w[kLanes] = {};
+  float lane_wq[kLanes] = {};
+  const float inverse = 1 / fit.scale;
+  for (int64_t i = 0; i < g.n; i += kLanes) {
+    const float* w = g.w + i;
+    float padded[kLanes] = {};
+    float q[kLanes];
+    const int64_t rest = g.n - i;
+    if (rest < kLanes) {
+      std::copy_n(w, rest, padded);
+      w = padded;
+    }
+    lane_codes(w, fit, inverse, levels, q);
+    if (rest < kLanes) std::fill(q + rest, q + kLanes, 0.0F);
+    for (int j = 0; j < kLanes; ++j) {
+      lane_q[j] += q[j];
+      lane_qq[j] += q[j] * q[j];
+      lane_w[j] += w[j];
+      lane_wq[j] += w[j] * q[j];
+    }
+  }
+  const float q = total(lane_q);
+  const float qq = total(lane_qq);
+  const float sum = total(lane_w);
+  const float wq = total(lane_wq);
+  if (!has_min) return {rounded_bf16(wq / qq), 0, 0};
+  const auto n = static_cast<float>(g.n);
+  const float scale = rounded_bf16((n * wq - q * sum) / (n * qq - q * q));
+  return {scale, rounded_bf16((sum - scale * q) / n), 0};
+}
+
+void keep_better(Group g, Fit trial, Levels levels, Fit& best) {
+  if (trial.scale == 0 || !std::isfinite(trial.scale) || !std::isfinite(trial.min)) return;
+  trial.error = error_of(g, trial, levels);
+  if (trial.error < best.error) best = trial;
+}
+
+// Clips from 1.15 to 0.5 of the range; then the best one's codes choose scale and min, twice.
+Fit search_fit(Group g, Fit start, const Rounding& rounding, Levels levels) {
+  const bool narrow = rounding.type == CodeType::kInt4 && !rounding.has_min;
   Fit best = start;
   best.error = std::numeric_limits<float>::infinity();
-  try_fit(g, start, rounding.has_min, levels, codes, best);
+  keep_better(g, start, levels, best);
   const Range range = range_of(g);
   const float extreme = -range.low > range.high ? range.low : range.high;
   const float middle = range.low / 2 + range.high / 2;
@@ -178,22 +224,29 @@ Fit search_fit(Group g, Fit start, const Rounding& rounding, Levels levels, int8
     if (rounding.has_min) {
       const Range inner{middle + (range.low - middle) * clip,
                         middle + (range.high - middle) * clip};
-      try_fit(g, range_fit(inner, levels), true, levels, codes, best);
-      continue;
+      keep_better(g, range_fit(inner, levels), levels, best);
+    } else if (narrow) {  // the sixteenth code, on the side of the extreme
+      keep_better(g, {rounded_bf16(extreme * clip / -8), 0, 0}, levels, best);
+    } else {
+      keep_better(g, {rounded_bf16(start.scale * clip), 0, 0}, levels, best);
     }
-    const float scale = rounded_bf16(start.scale * clip);
-    try_fit(g, {scale, 0, 0}, false, levels, codes, best);
-    if (rounding.type == CodeType::kInt4) {  // the sixteenth code, on the side of the extreme
-      try_fit(g, {rounded_bf16(extreme * clip / -8), 0, 0}, false, {-8, 7}, codes, best);
-    }
+  }
+  for (int i = 0; i < 2; ++i) {
+    keep_better(g, refitted(g, best, rounding.has_min, levels), levels, best);
   }
   return best;
 }
 
-void round_group(Group g, const Rounding& rounding, int8_t* codes, float* scale, float* min) {
+Levels levels_of(const Rounding& rounding) {
   const bool wide = rounding.type == CodeType::kInt8;
-  Levels levels = wide ? Levels{-127, 127} : Levels{-7, 7};
-  if (rounding.has_min) levels = wide ? Levels{-128, 127} : Levels{0, 15};
+  if (rounding.has_min) return wide ? Levels{-128, 127} : Levels{0, 15};
+  return wide ? Levels{-127, 127} : Levels{-7, 7};
+}
+
+int searched_low(Levels levels) { return levels.low == -7 ? -8 : levels.low; }
+
+void round_group(Group g, const Rounding& rounding, int8_t* codes, float* scale, float* min) {
+  Levels levels = levels_of(rounding);
   const int32_t bits = magnitude_bits(g);
   if (bits > 0x7F7FFFFF) {
     std::fill_n(codes, g.n, int8_t{0});
@@ -204,13 +257,8 @@ void round_group(Group g, const Rounding& rounding, int8_t* codes, float* scale,
   Fit fit = rounding.has_min ? range_fit(range_of(g), levels)
                              : absmax_fit(std::bit_cast<float>(bits), levels);
   if (rounding.search == ScaleSearch::kMinError && bits != 0) {
-    if (!wide && !rounding.has_min) {
-      const Fit plain = fit;
-      fit = search_fit(g, plain, rounding, levels, codes);
-      levels.low = -8;
-    } else {
-      fit = search_fit(g, fit, rounding, levels, codes);
-    }
+    levels.low = searched_low(levels);
+    fit = search_fit(g, fit, rounding, levels);
   }
   round_with(g, fit, rounding.has_min, levels, codes);
   *scale = fit.scale;
@@ -245,6 +293,19 @@ void round_row(const float* w, int64_t cols, const Rounding& rounding, int8_t* c
     round_group({w + k, std::min(step, cols - k)}, rounding, codes + k, scales + g,
                 rounding.has_min ? mins + g : nullptr);
   }
+}
+
+int8_t nearest_code(float w, const Rounding& rounding, float scale, float min) {
+  Levels levels = levels_of(rounding);
+  if (rounding.search == ScaleSearch::kMinError) levels.low = searched_low(levels);
+  // Far outside the codes (w need not be one of those that chose the scale) a quotient may not fit
+  // an int.
+  const float far = 1024 * std::fabs(scale);
+  const float x = w - min;
+  const float near = std::fabs(x) <= far ? w : min + std::copysign(far, x);
+  int8_t code = 0;
+  if (std::isfinite(near)) round_with({&near, 1}, {scale, min, 0}, rounding.has_min, levels, &code);
+  return code;
 }
 
 std::unique_ptr<CodeRows> round_to_nearest(const MatrixView& weights, const Rounding& rounding) {

@@ -33,6 +33,9 @@ struct Rounding {
 void round_row(const float* w, int64_t cols, const Rounding& rounding, int8_t* codes, float* scales,
                float* mins);
 
+/// The code of one weight under a scale (and min) that round_row chose: what round_row gives it.
+int8_t nearest_code(float w, const Rounding& rounding, float scale, float min);
+
 /// The matrix as rows of codes, each row rounded when it is read. `weights` must stay mapped.
 /// Throws Error{kInvalidArgument} for a type or group that does not exist.
 std::unique_ptr<CodeRows> round_to_nearest(const MatrixView& weights, const Rounding& rounding);
