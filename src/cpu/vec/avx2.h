@@ -95,6 +95,10 @@ inline Floats negate_even(Floats x) {
   return floats(_mm256_xor_si256(bits(x), _mm256_set1_epi64x(0x80000000LL)));
 }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+/// Into the second-level cache only.
+inline void prefetch_second(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+}
 
 }  // namespace
 }  // namespace erne::cpu

@@ -95,6 +95,10 @@ inline Floats negate_even(Floats x) {
   return floats(_mm512_xor_si512(bits(x), _mm512_set1_epi64(0x80000000LL)));
 }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+/// Into the second-level cache only.
+inline void prefetch_second(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+}
 
 }  // namespace
 }  // namespace erne::cpu
