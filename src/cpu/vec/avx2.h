@@ -106,6 +106,10 @@ inline float max_lane(Floats x) {
   return _mm256_cvtss_f32(max(x, swap_pairs(x)));
 }
 inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+/// Into the second-level cache only.
+inline void prefetch_second(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+}
 
 }  // namespace
 }  // namespace erne::cpu
