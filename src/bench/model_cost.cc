@@ -43,8 +43,11 @@ double weights_read(const TextConfig& c, int64_t tokens) {
   return linear_macs(c) + head_macs(c) + extra;
 }
 
-double kv_elements(const TextConfig& c) {
-  return 2.0 * c.num_layers * static_cast<double>(c.kv_size());
+// Bytes of a position. Types of one byte have a scale of two for each head, K and V.
+double kv_bytes(const TextConfig& c, DType cache) {
+  const auto element = static_cast<double>(dtype_bytes(cache));
+  const double scale = element == 1 ? 2.0 / c.head_dim : 0;
+  return 2.0 * c.num_layers * static_cast<double>(c.kv_size()) * (element + scale);
 }
 
 // Scores and weighted sums over one position, for all layers.
@@ -54,18 +57,21 @@ double attention_macs(const TextConfig& c) {
 
 }  // namespace
 
-StepCost decode_cost(const TextConfig& c, DType dtype, int64_t batch, double context) {
+StepCost decode_cost(const TextConfig& c, DType dtype, int64_t batch, double context,
+                     std::optional<DType> cache) {
   const auto element_bytes = static_cast<double>(dtype_bytes(dtype));
   const auto sequences = static_cast<double>(batch);
-  return {element_bytes * (weights_read(c, batch) + sequences * context * kv_elements(c)),
+  return {element_bytes * weights_read(c, batch) +
+              sequences * context * kv_bytes(c, cache.value_or(dtype)),
           2 * sequences * (linear_macs(c) + head_macs(c) + context * attention_macs(c))};
 }
 
-StepCost prefill_cost(const TextConfig& c, DType dtype, int64_t tokens) {
+StepCost prefill_cost(const TextConfig& c, DType dtype, int64_t tokens,
+                      std::optional<DType> cache) {
   const auto element_bytes = static_cast<double>(dtype_bytes(dtype));
   const auto length = static_cast<double>(tokens);
   const double pairs = length * (length + 1) / 2;  // causal
-  return {element_bytes * (weights_read(c, tokens) + length * kv_elements(c)),
+  return {element_bytes * weights_read(c, tokens) + length * kv_bytes(c, cache.value_or(dtype)),
           2 * (length * linear_macs(c) + head_macs(c) + pairs * attention_macs(c))};
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "model/config.h"
 
@@ -15,9 +16,12 @@ struct StepCost {
 
 /// One decode token for each of `batch` sequences that have `context` positions. Experts are
 /// counted once each, as many as `batch` independent choices of top_k are expected to touch.
-StepCost decode_cost(const TextConfig& config, DType dtype, int64_t batch, double context);
+/// `cache` is the type of the KV cache; absent: dtype.
+StepCost decode_cost(const TextConfig& config, DType dtype, int64_t batch, double context,
+                     std::optional<DType> cache = {});
 
 /// A prompt of `tokens` tokens, with logits for its last one.
-StepCost prefill_cost(const TextConfig& config, DType dtype, int64_t tokens);
+StepCost prefill_cost(const TextConfig& config, DType dtype, int64_t tokens,
+                      std::optional<DType> cache = {});
 
 }  // namespace erne::bench

@@ -146,7 +146,8 @@ ShapeReport shape_report(const Engine& engine, const OfflineResult& result, int 
   const double prefill_flops = batch * prefill_cost(engine.config(), dtype, input_len).flops;
   shape.prefill_gflops = rate(prefill_flops, result.prefill_s) * 1e-9;
   const double steps = static_cast<double>(result.decoded) / batch;
-  const StepCost step = decode_cost(engine.config(), dtype, batch, input_len + output_len / 2.0);
+  const StepCost step = decode_cost(engine.config(), dtype, batch, input_len + output_len / 2.0,
+                                    engine.options().cache_dtype);
   shape.decode_gb_per_s = rate(step.bytes * steps, result.decode_s) * 1e-9;
   return shape;
 }

@@ -36,6 +36,22 @@ std::string parse_device(const std::string& word) {
   fail(Code::kInvalidArgument, "--device must be auto, cpu or null, got '{}'", word);
 }
 
+/// auto is nullopt.
+std::optional<DType> parse_cache_dtype(const std::string& word) {
+  if (word == "auto") return std::nullopt;
+  if (word == "bfloat16" || word == "bf16") return DType::kBF16;
+  if (word == "float32") return DType::kF32;
+  if (word == "int8") return DType::kI8;
+  if (word == "fp8" || word == "fp8_e4m3") return DType::kF8E4M3;
+  if (word == "fp8_e5m2") {
+    fail(Code::kUnsupported, "--kv-cache-dtype {}: not available in this version; use fp8_e4m3",
+         word);
+  }
+  fail(Code::kInvalidArgument,
+       "--kv-cache-dtype must be auto, bfloat16 (bf16), float32, int8 or fp8_e4m3 (fp8), got '{}'",
+       word);
+}
+
 template <typename T>
 void need_at_least(const char* flag, T value, T least) {
   if (value < least)
@@ -106,6 +122,10 @@ void add_memory_flags(CLI::App& app, EngineFlags& f) {
       ->capture_default_str();
   add(app, g, "--max-total-tokens", f.max_total_tokens,
       "Size of the KV pool in tokens (from memory)");
+  add(app, g, "--kv-cache-dtype", f.kv_cache_dtype,
+      "auto (as computed), bfloat16|bf16, float32, int8, fp8|fp8_e4m3 (a scale for each token and "
+      "head)")
+      ->capture_default_str();
   add(app, g, "--page-size", f.page_size, "Tokens per KV page")->capture_default_str();
   add(app, g, "--max-running-requests", f.max_running_requests, "Requests in a batch")
       ->capture_default_str();
@@ -224,6 +244,7 @@ EngineOptions to_engine_options(const EngineFlags& flags) {
   options.max_total_tokens = flags.max_total_tokens;
   options.mem_fraction_static = flags.mem_fraction_static;
   options.page_size = flags.page_size;
+  options.cache_dtype = parse_cache_dtype(flags.kv_cache_dtype);
   options.max_running_requests = flags.max_running_requests;
   options.max_queued_requests = flags.max_queued_requests;
   options.max_queued_tokens = flags.max_queued_tokens;

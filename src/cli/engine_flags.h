@@ -59,6 +59,7 @@ struct EngineFlags : ModelFlags, WeightFlags {
   std::optional<int64_t> context_length;
   std::optional<int64_t> max_total_tokens;
   double mem_fraction_static = 0.88;
+  std::string kv_cache_dtype = "auto";
   int page_size = 16;
   int max_running_requests = 256;
   std::optional<int> max_queued_requests;

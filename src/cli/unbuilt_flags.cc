@@ -56,7 +56,6 @@ constexpr Unbuilt kFlags[] = {
     {"--disable-overlap-schedule", "overlapped scheduling", "*"},
     {"--sleep-on-idle", "polling when idle", "*"},
     {"--radix-eviction-policy", "other eviction policies", "lru"},
-    {"--kv-cache-dtype", "other KV cache types", "auto"},
     {"--enable-hierarchical-cache", kHicache},
     {"--hicache-ratio", kHicache},
     {"--hicache-size", kHicache, "0"},

@@ -20,17 +20,21 @@ AttentionPartial partial_at(void* memory, int32_t rows, int64_t v_width) {
   return {out, out + rows * v_width, out + rows * (v_width + 1)};
 }
 
+AttendFn attend_of(const AttentionTask& task, const Kernels& kernels) {
+  if (task.bf16) return kernels.attend_bf16;
+  return task.kv.type == KvType::kF32 ? kernels.attend_f32 : kernels.attend_mixed;
+}
+
 void finish_tile(const AttentionTask& task, const AttentionTile& tile, const Kernels& kernels,
                  AttentionPartial part, void* out) {
   const int64_t group = task.num_heads / task.kv_heads;
-  const int64_t element = task.kv.bf16 ? 2 : 4;
+  const int64_t element = task.bf16 ? 2 : 4;
   for (int32_t r = 0; r < tile.rows; ++r) {
     const int64_t token = tile.first_token + (tile.row + r) / group;
     const int64_t head = tile.kv_head * group + (tile.row + r) % group;
     void* y =
         static_cast<uint8_t*>(out) + (token * task.num_heads + head) * task.kv.head_dim * element;
-    kernels.finish_row(part.out + r * task.kv.v_width, part.sum[r], task.kv.head_dim, y,
-                       task.kv.bf16);
+    kernels.finish_row(part.out + r * task.kv.v_width, part.sum[r], task.kv.head_dim, y, task.bf16);
   }
 }
 
@@ -66,7 +70,7 @@ void AttentionPlan::run_whole(const AttentionTask& task, const Kernels& kernels,
   const size_t per_thread = (2 * state + scratch + 63) & ~size_t{63};
   const auto threads = static_cast<size_t>(pool.num_threads());
   if (partials_.size() < per_thread * threads) partials_ = Buffer::host(per_thread * threads);
-  const AttendFn attend = task.kv.bf16 ? kernels.attend_bf16 : kernels.attend_f32;
+  const AttendFn attend = attend_of(task, kernels);
   std::atomic<int64_t> next{static_cast<int64_t>(items_.size())};
   pool.parallel_for(pool.num_threads(), 1, [&](int64_t, int64_t, int thread) {
     auto* memory = partials_.as<uint8_t>() + static_cast<size_t>(thread) * per_thread;
@@ -100,7 +104,7 @@ void AttentionPlan::run_split(const AttentionTask& task, const Kernels& kernels,
   const size_t count = item_of_partial_.size();
   const size_t bytes = threads * scratch + count * state;
   if (partials_.size() < bytes) partials_ = Buffer::host(bytes + bytes / 2);
-  const AttendFn attend = task.kv.bf16 ? kernels.attend_bf16 : kernels.attend_f32;
+  const AttendFn attend = attend_of(task, kernels);
   uint8_t* states = partials_.as<uint8_t>() + threads * scratch;
   const auto state_at = [&](int64_t i) {
     return partial_at(states + static_cast<size_t>(i) * state, tile_rows_, v_width);

@@ -243,7 +243,8 @@ void CpuDevice::rope_store(const Tensor& qkv, const Batch& batch, const RopeArgs
   const int64_t half = spec.head_dim / 2;
   const int64_t heads = args.num_heads + spec.kv_heads;
   const int64_t width = qkv.dim(1);
-  const int64_t element = layout.bf16 ? 2 : 4;
+  const bool bf16 = qkv.dtype == DType::kBF16;
+  const int64_t element = bf16 ? 2 : 4;
   rope_.prepare(args.inv_freq, half, batch.positions, pool_);
   uint8_t* layer = cache.data.as<uint8_t>() + args.layer * layout.layer_bytes;
   pool_.parallel_for(batch.num_tokens(), 16, [&](int64_t begin, int64_t end, int) {
@@ -253,12 +254,12 @@ void CpuDevice::rope_store(const Tensor& qkv, const Batch& batch, const RopeArgs
       while (t >= *(sequence + 1)) ++sequence;
       const int32_t position = batch.positions[static_cast<size_t>(t)];
       uint8_t* row = qkv.ptr<uint8_t>() + t * width * element;
-      kernels_.rotate(row, heads, half, rope_.cos(position), rope_.sin(position), layout.bf16);
+      kernels_.rotate(row, heads, half, rope_.cos(position), rope_.sin(position), bf16);
       const int64_t s = sequence - batch.query_start.begin();
       const int64_t entry = s * batch.max_blocks + position / layout.block_tokens;
       store_kv(layout, layer, batch.block_table[static_cast<size_t>(entry)],
                position % layout.block_tokens, spec.kv_heads,
-               row + int64_t{args.num_heads} * spec.head_dim * element);
+               row + int64_t{args.num_heads} * spec.head_dim * element, bf16);
     }
   });
 }
@@ -267,6 +268,7 @@ void CpuDevice::attention(const Tensor& qkv, const Batch& batch, const Attention
                           const KvCache& cache, const Tensor& out) {
   AttentionTask task{};
   task.qkv = qkv.data;
+  task.bf16 = qkv.dtype == DType::kBF16;
   task.row_stride = qkv.dim(1);
   task.num_heads = args.num_heads;
   task.kv_heads = cache.spec.kv_heads;

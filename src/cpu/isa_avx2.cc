@@ -25,6 +25,7 @@ constexpr Kernels kTable = {
     .attention_rows = kBlockRows,
     .attention_scratch_bytes = attention_scratch,
     .attend_f32 = attend_chunk<StepF32>,
+    .attend_mixed = attend_chunk<StepFloatByBf16>,
     .attend_bf16 = attend_chunk<StepBf16Widen>,
     .merge = merge,
     .finish_row = finish_row,

@@ -211,23 +211,34 @@ const uint8_t* kv_head(const AttentionTask& t, const AttentionTile& tile, int64_
          tile.kv_head * t.kv.head_bytes;
 }
 
+float load_kv(const uint8_t* data, KvType type, int64_t i) {
+  if (type == KvType::kI8) return static_cast<float>(static_cast<int8_t>(data[i]));
+  if (type == KvType::kF8) return to_f32(f8e4m3{data[i]});
+  return load(data, type == KvType::kBF16, i);
+}
+
+/// Scale `i` of a head's scales; 1 where the type has none.
+float kv_scale(const KvLayout& kv, const uint8_t* head, int64_t i) {
+  return has_scales(kv.type) ? load(head + kv.scales_offset, true, i) : 1.0F;
+}
+
 float score(const AttentionTask& t, const AttentionTile& tile, int64_t q_at, int64_t position) {
-  const int64_t group = t.kv.bf16 ? 2 : 1;
+  const int64_t group = t.kv.type == KvType::kF32 ? 1 : 2;
   const int64_t slot = position % t.kv.block_tokens;
   const uint8_t* k = kv_head(t, tile, position);
   float sum = 0;
   for (int64_t d = 0; d < t.kv.head_dim; ++d) {
     const int64_t row = slot / kKvPanel * t.kv.head_dim / group + d / group;
     const int64_t at = (row * kKvPanel + slot % kKvPanel) * group + d % group;
-    sum += load(t.qkv, t.kv.bf16, q_at + d) * load(k, t.kv.bf16, at);
+    sum += load(t.qkv, t.bf16, q_at + d) * load_kv(k, t.kv.type, at);
   }
-  return sum * t.scale;
+  return sum * kv_scale(t.kv, k, slot) * t.scale;
 }
 
 void attend_chunk(const AttentionTask& t, const AttentionTile& tile, int64_t chunk,
                   AttentionPartial part, Scratch) {
   const int64_t heads_per_kv = t.num_heads / t.kv_heads;
-  const int64_t group = t.kv.bf16 ? 2 : 1;
+  const int64_t group = t.kv.type == KvType::kF32 ? 1 : 2;
   const int64_t start = chunk * kKvChunk;
   for (int32_t r = 0; r < tile.rows; ++r) {
     const int64_t token = (tile.row + r) / heads_per_kv;
@@ -249,9 +260,12 @@ void attend_chunk(const AttentionTask& t, const AttentionTile& tile, int64_t chu
       const float p = std::exp(scores[j] - part.max[r]);
       part.sum[r] += p;
       const int64_t slot = (start + j) % t.kv.block_tokens;
-      const uint8_t* v = kv_head(t, tile, start + j) + t.kv.v_offset;
+      const uint8_t* stored = kv_head(t, tile, start + j);
+      const uint8_t* v = stored + t.kv.v_offset;
+      const float weight = p * kv_scale(t.kv, stored, t.kv.block_tokens + slot);
       for (int64_t d = 0; d < t.kv.head_dim; ++d) {
-        out[d] += p * load(v, t.kv.bf16, (slot / group * t.kv.v_width + d) * group + slot % group);
+        const int64_t at = (slot / group * t.kv.v_width + d) * group + slot % group;
+        out[d] += weight * load_kv(v, t.kv.type, at);
       }
     }
   }
@@ -321,6 +335,7 @@ constexpr Kernels kTable = {
     .attention_rows = kTileRows,
     .attention_scratch_bytes = no_scratch,
     .attend_f32 = attend_chunk,
+    .attend_mixed = attend_chunk,
     .attend_bf16 = attend_chunk,
     .merge = merge,
     .finish_row = finish_row,

@@ -88,21 +88,31 @@ struct LinearKernel {
 inline constexpr int32_t kKvPanel = 16;
 inline constexpr int32_t kKvChunk = 256;
 
-/// Layout of a KV block: [layer][kv head] of {K, V}. K is [block_tokens / 16][D / g][16][g]; V is
-/// [block_tokens / g][v_width][g], with g = 1 for f32 and 2 for bf16, v_width = D rounded up to 16.
+/// Elements of a KV cache. kI8 and kF8 are codes of 8 bits (int8, e4m3fn) with one bf16 scale for
+/// each position, kv head and K or V: value = code * scale.
+enum class KvType : uint8_t { kF32, kBF16, kI8, kF8 };
+
+constexpr bool has_scales(KvType type) { return type == KvType::kI8 || type == KvType::kF8; }
+
+/// Layout of a KV block: [layer][kv head] of {K, V, scales}. K is [block_tokens / 16][D /
+/// g][16][g]; V is [block_tokens / g][v_width][g], with g = 1 for f32 and else 2, v_width = D
+/// rounded up to 16; scales, where the type has them, are bf16 [block_tokens] of K, then of V.
 struct KvLayout {
   int64_t block_bytes;
   int64_t layer_bytes;
   int64_t head_bytes;
-  int64_t v_offset;  ///< bytes from the start of a head to its V
+  int64_t v_offset;       ///< bytes from the start of a head to its V
+  int64_t scales_offset;  ///< and to its scales
   int32_t block_tokens;
   int32_t head_dim;
   int32_t v_width;
-  bool bf16;
+  int32_t element_bytes;
+  KvType type;
 };
 
 struct AttentionTask {
   const void* qkv;
+  bool bf16;           ///< qkv and the output; else f32
   int64_t row_stride;  ///< elements
   int32_t num_heads;
   int32_t kv_heads;
@@ -156,8 +166,9 @@ struct Kernels {
 
   int32_t attention_rows;  ///< that a tile computes together; best in a multiple of it
   size_t (*attention_scratch_bytes)(int64_t v_width);
-  AttendFn attend_f32;
-  AttendFn attend_bf16;
+  AttendFn attend_f32;    ///< f32 queries, f32 cache
+  AttendFn attend_mixed;  ///< f32 queries, any other cache
+  AttendFn attend_bf16;   ///< bf16 queries, any cache but f32
   /// into := into followed by next; rows with next.sum == 0 stay.
   void (*merge)(AttentionPartial into, AttentionPartial next, int32_t rows, int64_t v_width);
   /// y[0 .. head_dim) = out / sum for one row.

@@ -57,7 +57,9 @@ struct KvCacheSpec {
   int kv_heads = 0;
   int head_dim = 0;
   int block_tokens = 16;
-  DType dtype = DType::kBF16;  ///< kF32 or kBF16
+  /// kF32, kBF16, or codes of 8 bits with a scale for each token, kv head, and K or V: kI8, kF8E4M3
+  /// (spec quantization.md 6, dynamic). kF32 goes with f32 computation only.
+  DType dtype = DType::kBF16;
 };
 
 /// The cache's memory; the layout inside a block is the device's own.

@@ -64,12 +64,22 @@ void decoder_layer(const Step& s, const LayerWeights& w, int layer, const Tensor
   }
 }
 
+DType cache_dtype(const LoadOptions& options) {
+  const DType cache = options.cache_dtype.value_or(options.dtype);
+  if (cache == DType::kF32 && options.dtype != DType::kF32) {
+    fail(Code::kUnsupported, "a KV cache of float32 needs computation in float32, not {}",
+         dtype_name(options.dtype));
+  }
+  return cache;
+}
+
 }  // namespace
 
 struct TextModel::State {
   std::shared_ptr<const Checkpoint> checkpoint;
   TextConfig config;
   TextWeights weights;
+  DType cache_dtype;
 };
 
 TextModel::TextModel(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -78,6 +88,7 @@ TextModel::~TextModel() = default;
 std::unique_ptr<TextModel> TextModel::load(std::shared_ptr<const Checkpoint> checkpoint,
                                            Device& device, const LoadOptions& options) {
   auto state = std::make_unique<State>();
+  state->cache_dtype = cache_dtype(options);
   state->config = checkpoint->config();
   state->weights = load_text_weights(*checkpoint, device, options);
   state->checkpoint = std::move(checkpoint);
@@ -90,7 +101,7 @@ uint64_t TextModel::weight_bytes() const { return state_->weights.bytes; }
 
 KvCacheSpec TextModel::kv_spec(int block_tokens) const {
   const TextConfig& c = state_->config;
-  return {c.num_layers, c.kv_heads, c.head_dim, block_tokens, state_->weights.dtype};
+  return {c.num_layers, c.kv_heads, c.head_dim, block_tokens, state_->cache_dtype};
 }
 
 size_t TextModel::arena_bytes(int64_t num_tokens, int64_t num_logit_rows) const {

@@ -22,6 +22,8 @@ struct LoadOptions {
   bool show_progress = false;
   QuantizationPlan quantization = {};  ///< rounds weights that the checkpoint holds as numbers
   Inputs inputs = Inputs::kFull;       ///< of quantised linears
+  /// Type of KvCacheSpec; absent: dtype.
+  std::optional<DType> cache_dtype = {};
 };
 
 /// Sees the f32 residual stream [T, H] entering layer `layer`; layer == num_layers means the state
@@ -46,7 +48,7 @@ class TextModel {
   DType dtype() const;
   /// Bytes of all packed weights.
   uint64_t weight_bytes() const;
-  /// Shape of the KV cache that forward() needs; cache dtype equals the compute dtype.
+  /// Shape of the KV cache that forward() needs, of the type that LoadOptions named.
   KvCacheSpec kv_spec(int block_tokens) const;
   /// Arena bytes that a step of num_tokens tokens and num_logit_rows rows needs, from a dry run.
   size_t arena_bytes(int64_t num_tokens, int64_t num_logit_rows) const;

@@ -15,11 +15,17 @@ void check_linear(const Tensor& x, const Linear& w, int64_t y_rows, int64_t y_co
              x.shape.str());
 }
 
+// Whether a cache of type `cache` can hold rows of type `rows`.
+bool takes(DType cache, DType rows) {
+  return rows == DType::kF32 || (rows == DType::kBF16 && cache != DType::kF32);
+}
+
 void check_qkv(const Tensor& qkv, const Batch& batch, int num_heads, const KvCacheSpec& spec) {
   const int64_t width = int64_t{num_heads + 2 * spec.kv_heads} * spec.head_dim;
-  ERNE_CHECK(qkv.shape == Shape({batch.num_tokens(), width}) && qkv.dtype == spec.dtype,
-             "qkv {} {} for {} heads, {} kv heads of {}", qkv.shape.str(), dtype_name(qkv.dtype),
-             num_heads, spec.kv_heads, spec.head_dim);
+  ERNE_CHECK(qkv.shape == Shape({batch.num_tokens(), width}) && takes(spec.dtype, qkv.dtype),
+             "qkv {} {} for {} heads, {} kv heads of {} in {}", qkv.shape.str(),
+             dtype_name(qkv.dtype), num_heads, spec.kv_heads, spec.head_dim,
+             dtype_name(spec.dtype));
   ERNE_CHECK(num_heads % spec.kv_heads == 0, "{} heads, {} kv heads", num_heads, spec.kv_heads);
 }
 

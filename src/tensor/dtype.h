@@ -73,6 +73,20 @@ constexpr bf16 to_bf16(float x) {
   return {static_cast<uint16_t>((bits + 0x7FFFU + (bits >> 16 & 1U)) >> 16)};
 }
 
+/// Round to nearest, ties to even; beyond 448 it is +-448; NaN stays NaN.
+constexpr f8e4m3 to_f8e4m3(float x) {
+  constexpr float kMagic = 0x1p14F;  // its last bit is worth 2^-9, the smallest code
+  const auto bits = std::bit_cast<uint32_t>(x);
+  const float magnitude = std::bit_cast<float>(bits & 0x7FFFFFFFU);
+  const float a = magnitude < 448.0F ? magnitude : 448.0F;
+  const auto b = std::bit_cast<uint32_t>(a);
+  const uint32_t normal = ((b + 0x7FFFFU + (b >> 20 & 1U)) >> 20) - (120U << 3);
+  const uint32_t subnormal = std::bit_cast<uint32_t>(a + kMagic) - std::bit_cast<uint32_t>(kMagic);
+  const uint32_t code = a < 0x1p-6F ? subnormal : normal;
+  const bool nan = (bits & 0x7FFFFFFFU) > 0x7F800000U;
+  return {static_cast<uint8_t>((bits >> 24 & 0x80U) | (nan ? 0x7FU : code))};
+}
+
 /// Round to nearest, ties to even; overflow to infinity; NaN stays NaN.
 f16 to_f16(float x);
 

@@ -92,7 +92,13 @@ class Flags(unittest.TestCase):
         self.refused(["--config", self.config("tensor-parallel-size: 4\n")], "--tp-size")
 
     def test_unbuilt_flags_that_ask_for_what_happens_anyway(self):
-        self.accepted("--tp-size", "1", "--trust-remote-code", "--disable-cuda-graph", "--kv-cache-dtype", "auto")
+        self.accepted("--tp-size", "1", "--trust-remote-code", "--disable-cuda-graph")
+
+    def test_kv_cache_types(self):
+        for word in ("auto", "bf16", "bfloat16", "float32", "int8", "fp8", "fp8_e4m3"):
+            self.accepted("--kv-cache-dtype", word)
+        self.refused(["--kv-cache-dtype", "int3"], "--kv-cache-dtype", "int8", "int3")
+        self.refused(["--kv-cache-dtype", "fp8_e5m2"], "not available in this version", "fp8_e4m3")
 
     def test_keys_are_not_logged(self):
         code, stderr = serve("--api-key", "s3cret-value", "--admin-api-key=0ther-secret")

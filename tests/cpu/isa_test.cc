@@ -26,8 +26,8 @@ TEST(IsaTest, EveryAvailableTableIsComplete) {
     EXPECT_EQ(k.name, isa);
     EXPECT_TRUE(k.linear_f32.run && k.linear_f32.scratch_bytes && k.linear_bf16.run &&
                 k.linear_bf16.scratch_bytes && k.rms_norm && k.rotate &&
-                k.attention_scratch_bytes && k.attend_f32 && k.attend_bf16 && k.merge &&
-                k.finish_row && k.dot_rows && k.combine)
+                k.attention_scratch_bytes && k.attend_f32 && k.attend_mixed && k.attend_bf16 &&
+                k.merge && k.finish_row && k.dot_rows && k.combine)
         << isa;
   }
 }

@@ -76,6 +76,10 @@ inline Floats load_bf16(const void* p) {
   return floats(
       shift_left<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)))));
 }
+/// kLanes signed bytes as words.
+inline Words load_signed_bytes(const void* p) {
+  return _mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
+}
 /// kLanes float16 as floats.
 inline Floats load_f16(const void* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p)));

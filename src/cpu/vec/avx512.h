@@ -77,6 +77,10 @@ inline Floats load_bf16(const void* p) {
 inline Floats load_f16(const void* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
 }
+/// kLanes signed bytes as words.
+inline Words load_signed_bytes(const void* p) {
+  return _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
+}
 /// The low bytes of the words.
 inline void store_low_bytes(void* p, Words x) {
   _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
