@@ -33,8 +33,8 @@ std::vector<bench::StepProfile> profile(const RooflineFlags& flags,
   std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::open(find_model(flags.model));
   const TextConfig config = checkpoint->config();
   const std::unique_ptr<Device> device = make_run_device(flags.model);
-  const auto model =
-      load_within_memory(std::move(checkpoint), *device, to_load_options(flags.model, "auto", config));
+  const auto model = load_within_memory(std::move(checkpoint), *device,
+                                        to_load_options(flags.model, "auto", config));
   std::vector<bench::StepProfile> steps;
   for (const bench::StepShape& shape : bench::usual_shapes(config)) {
     const int runs = shape.tokens > 1 ? kPrefillRuns : kDecodeRuns;
@@ -62,7 +62,8 @@ std::string last_name(const std::string& model_path) {
 
 void run(const RooflineFlags& flags) {
   const bool with_model = !flags.model.model_path.empty();
-  if (!with_model && (!flags.model.dtype.empty() || flags.model.revision || flags.model.download_dir)) {
+  if (!with_model &&
+      (!flags.model.dtype.empty() || flags.model.revision || flags.model.download_dir)) {
     fail(Code::kInvalidArgument,
          "--dtype, --revision and --download-dir are about a model: give --model-path too");
   }

@@ -40,8 +40,8 @@ std::unique_ptr<Device> make_run_device(const RunFlags& flags) {
 
 std::unique_ptr<TextModel> load_within_memory(std::shared_ptr<const Checkpoint> checkpoint,
                                               Device& device, const LoadOptions& options) {
-  check_weights_fit(packed_weight_bytes(*checkpoint, device, options),
-                    available_memory_bytes(), options.dtype);
+  check_weights_fit(packed_weight_bytes(*checkpoint, device, options), available_memory_bytes(),
+                    options.dtype);
   return TextModel::load(std::move(checkpoint), device, options);
 }
 

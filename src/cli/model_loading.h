@@ -20,8 +20,8 @@ struct RunFlags : ModelFlags, WeightFlags {
   int threads = 0;
 };
 
-/// add_model_flags, add_weight_flags and --threads. `dtype_default` ends the help of --dtype. `flags` must
-/// outlive the parse.
+/// add_model_flags, add_weight_flags and --threads. `dtype_default` ends the help of --dtype.
+/// `flags` must outlive the parse.
 void add_run_flags(CLI::App& app, RunFlags& flags, const std::string& dtype_default);
 
 /// dtype "auto" is the checkpoint's own type (float16 computes in bfloat16), an empty one

@@ -158,8 +158,9 @@ INSTANTIATE_TEST_SUITE_P(
     Schemes, QuantizedModel,
     testing::Values(Case{"dense-bias", "wint8", "lm_head=wint8"}, Case{"dense-bias", "wint4", ""},
                     Case{"dense-bias", "wint4:g32:min", "lm_head=wint8:g64"},
-                    Case{"moe", "wint4:g64", "attention=none"}, Case{"moe-sharded", "wint8:g32", ""},
-                    Case{"dense-tied", "fp8_block", ""}, Case{"moe", "fp8_channel", ""}),
+                    Case{"moe", "wint4:g64", "attention=none"},
+                    Case{"moe-sharded", "wint8:g32", ""}, Case{"dense-tied", "fp8_block", ""},
+                    Case{"moe", "fp8_channel", ""}),
     [](const testing::TestParamInfo<Case>& test) {
       std::string name = std::string(test.param.golden) + "_" + test.param.scheme;
       for (char& c : name) {

@@ -139,8 +139,8 @@ TEST(Safetensors, RefusesLyingHeaders) {
 
 TEST(Safetensors, RefusesUnknownDtypeByName) {
   const auto bytes =
-      file_bytes(R"({"w": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}})", 4);
-  EXPECT_THAT(error_of(bytes, Code::kUnsupported), HasSubstr("'w' has dtype F8_E4M3"));
+      file_bytes(R"({"w": {"dtype": "F8_E5M2", "shape": [4], "data_offsets": [0, 4]}})", 4);
+  EXPECT_THAT(error_of(bytes, Code::kUnsupported), HasSubstr("'w' has dtype F8_E5M2"));
 }
 
 TEST(Safetensors, RefusesLyingLengths) {
