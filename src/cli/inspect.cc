@@ -18,6 +18,7 @@
 #include "cli/verbs.h"
 #include "model/checkpoint.h"
 #include "model/layout.h"
+#include "model/quantization.h"
 
 namespace erne::cli {
 namespace {
@@ -28,7 +29,17 @@ struct InspectFlags {
   bool tensors = false;
 };
 
-constexpr std::array<DType, 2> kPrecisions{DType::kF32, DType::kBF16};
+// What the weights may become when they are loaded: a word, the type of what stays numbers, and
+// the rule for the linears.
+struct Precision {
+  const char* name;
+  DType dtype;
+  const char* scheme;
+};
+constexpr std::array<Precision, 4> kPrecisions{{{"float32", DType::kF32, "none"},
+                                                {"bfloat16", DType::kBF16, "none"},
+                                                {"wint8", DType::kBF16, "wint8"},
+                                                {"wint4", DType::kBF16, "wint4"}}};
 
 // Everything that both outputs show.
 struct Summary {
@@ -37,7 +48,6 @@ struct Summary {
   std::map<std::string, int64_t> dtypes;  // tensors of each type on disk
   std::vector<std::string> files;
   uint64_t stored_bytes = 0;
-  int64_t router_parameters = 0;  // always float32
   int64_t mtp_parameters = 0;
   std::vector<int64_t> contexts;
 
@@ -49,11 +59,6 @@ struct Summary {
         files.push_back(entry.file);
     }
     const TextConfig& config = checkpoint.config();
-    for (const ExpectedTensor& tensor : expected_tensors(config)) {
-      const bool router =
-          tensor.kind == TensorKind::kRouter || tensor.kind == TensorKind::kCorrection;
-      if (router) router_parameters += tensor.rows * tensor.cols;
-    }
     for (int depth = 0; depth < checkpoint.num_mtp_layers(); ++depth) {
       for (const ExpectedTensor& tensor : expected_mtp_tensors(config, depth)) {
         mtp_parameters += tensor.rows * tensor.cols;
@@ -65,10 +70,27 @@ struct Summary {
     contexts.push_back(config.max_position_embeddings);
   }
 
-  uint64_t weight_bytes(DType dtype) const {
-    const int64_t others = checkpoint.config().num_parameters() - router_parameters;
-    return static_cast<uint64_t>(others) * dtype_bytes(dtype) +
-           static_cast<uint64_t>(router_parameters) * 4;
+  // The router stays float32; scales of quantised rows are bfloat16.
+  uint64_t weight_bytes(const Precision& precision) const {
+    const TextConfig& config = checkpoint.config();
+    const QuantizationPlan plan = QuantizationPlan::parse(precision.scheme, "");
+    uint64_t bytes = 0;
+    for (const ExpectedTensor& tensor : expected_tensors(config)) {
+      const auto count = static_cast<uint64_t>(tensor.rows * tensor.cols);
+      const bool router =
+          tensor.kind == TensorKind::kRouter || tensor.kind == TensorKind::kCorrection;
+      const auto scheme = plan.scheme(tensor.name, config.is_moe());
+      if (router) {
+        bytes += count * 4;
+      } else if (scheme && scheme->method == WeightScheme::Method::kInt4) {
+        bytes += count / 2 + static_cast<uint64_t>(tensor.rows) * 2;
+      } else if (scheme) {
+        bytes += count + static_cast<uint64_t>(tensor.rows) * 2;
+      } else {
+        bytes += count * dtype_bytes(precision.dtype);
+      }
+    }
+    return bytes;
   }
   // Keys and values of every layer.
   uint64_t kv_bytes(DType dtype, int64_t tokens) const {
@@ -90,6 +112,7 @@ OrderedJson to_json(const Summary& summary, bool with_tensors) {
   json["architecture"] = config.architecture;
   json["model_type"] = config.model_type;
   json["layout"] = layout_name(summary.checkpoint.layout());
+  if (!config.quant_method.empty()) json["quant_method"] = config.quant_method;
   json["num_hidden_layers"] = config.num_layers;
   json["hidden_size"] = config.hidden_size;
   json["num_attention_heads"] = config.num_heads;
@@ -120,14 +143,14 @@ OrderedJson to_json(const Summary& summary, bool with_tensors) {
                     {"files", summary.files},
                     {"tensors_by_dtype", summary.dtypes}};
   OrderedJson memory = OrderedJson::object();
-  for (const DType dtype : kPrecisions) {
+  for (const Precision& precision : kPrecisions) {
     OrderedJson kv = OrderedJson::array();
     for (const int64_t tokens : summary.contexts) {
-      kv.push_back({{"tokens", tokens}, {"bytes", summary.kv_bytes(dtype, tokens)}});
+      kv.push_back({{"tokens", tokens}, {"bytes", summary.kv_bytes(precision.dtype, tokens)}});
     }
-    memory[std::string(dtype_name(dtype))] = {{"weight_bytes", summary.weight_bytes(dtype)},
-                                              {"kv_bytes_per_token", summary.kv_bytes(dtype, 1)},
-                                              {"kv_at_context", kv}};
+    memory[precision.name] = {{"weight_bytes", summary.weight_bytes(precision)},
+                              {"kv_bytes_per_token", summary.kv_bytes(precision.dtype, 1)},
+                              {"kv_at_context", kv}};
   }
   json["memory"] = std::move(memory);
   if (!with_tensors) return json;
@@ -152,18 +175,22 @@ std::string count_text(int64_t parameters) {
 
 void print_memory(const Summary& summary) {
   const auto row = [&](const std::string& label, auto bytes) {
-    fmt::print("  {:<24}{:>12}{:>12}\n", label, human_bytes(bytes(DType::kF32)),
-               human_bytes(bytes(DType::kBF16)));
+    fmt::print("  {:<24}", label);
+    for (const Precision& precision : kPrecisions)
+      fmt::print("{:>12}", human_bytes(bytes(precision)));
+    fmt::print("\n");
   };
-  fmt::print("\n{:<26}{:>12}{:>12}\n", "memory needed", "float32", "bfloat16");
-  row("weights", [&](DType dtype) { return summary.weight_bytes(dtype); });
-  row("KV cache per token", [&](DType dtype) { return summary.kv_bytes(dtype, 1); });
+  fmt::print("\n{:<26}", "memory needed");
+  for (const Precision& precision : kPrecisions) fmt::print("{:>12}", precision.name);
+  fmt::print("\n");
+  row("weights", [&](const Precision& p) { return summary.weight_bytes(p); });
+  row("KV cache per token", [&](const Precision& p) { return summary.kv_bytes(p.dtype, 1); });
   for (const int64_t tokens : summary.contexts) {
     row(fmt::format("KV, {} tokens", tokens),
-        [&](DType dtype) { return summary.kv_bytes(dtype, tokens); });
+        [&](const Precision& p) { return summary.kv_bytes(p.dtype, tokens); });
   }
-  row(fmt::format("both, {} tokens", summary.contexts.back()), [&](DType dtype) {
-    return summary.weight_bytes(dtype) + summary.kv_bytes(dtype, summary.contexts.back());
+  row(fmt::format("both, {} tokens", summary.contexts.back()), [&](const Precision& p) {
+    return summary.weight_bytes(p) + summary.kv_bytes(p.dtype, summary.contexts.back());
   });
 }
 
@@ -204,6 +231,9 @@ void print_text(const Summary& summary, bool with_tensors) {
   fmt::print("  stored        {} layout, {} in {} file(s), {} tensors ({})\n",
              layout_name(checkpoint.layout()), human_bytes(summary.stored_bytes),
              summary.files.size(), summary.entries.size(), dtypes);
+  if (!c.quant_method.empty())
+    fmt::print("  quantised     by {} (`memory needed` below is that of the unquantised model)\n",
+               c.quant_method);
   print_memory(summary);
   if (!with_tensors) return;
   size_t width = 4;
