@@ -57,21 +57,27 @@ double attention_macs(const TextConfig& c) {
 
 }  // namespace
 
-StepCost decode_cost(const TextConfig& c, DType dtype, int64_t batch, double context,
-                     std::optional<DType> cache) {
-  const auto element_bytes = static_cast<double>(dtype_bytes(dtype));
+StoredBytes stored_bytes(const TextConfig& c, uint64_t packed_bytes, DType cache) {
+  double weights = linear_macs(c) + head_macs(c);
+  for (int layer = 0; layer < c.num_layers; ++layer) {
+    if (c.is_moe_layer(layer)) {
+      weights += 3 * static_cast<double>(c.hidden_size * c.moe_intermediate_size) *
+                 (c.num_experts - c.moe_top_k);
+    }
+  }
+  return {static_cast<double>(packed_bytes) / weights, cache};
+}
+
+StepCost decode_cost(const TextConfig& c, StoredBytes stored, int64_t batch, double context) {
   const auto sequences = static_cast<double>(batch);
-  return {element_bytes * weights_read(c, batch) +
-              sequences * context * kv_bytes(c, cache.value_or(dtype)),
+  return {stored.weight * weights_read(c, batch) + sequences * context * kv_bytes(c, stored.cache),
           2 * sequences * (linear_macs(c) + head_macs(c) + context * attention_macs(c))};
 }
 
-StepCost prefill_cost(const TextConfig& c, DType dtype, int64_t tokens,
-                      std::optional<DType> cache) {
-  const auto element_bytes = static_cast<double>(dtype_bytes(dtype));
+StepCost prefill_cost(const TextConfig& c, StoredBytes stored, int64_t tokens) {
   const auto length = static_cast<double>(tokens);
   const double pairs = length * (length + 1) / 2;  // causal
-  return {element_bytes * weights_read(c, tokens) + length * kv_bytes(c, cache.value_or(dtype)),
+  return {stored.weight * weights_read(c, tokens) + length * kv_bytes(c, stored.cache),
           2 * (length * linear_macs(c) + head_macs(c) + pairs * attention_macs(c))};
 }
 

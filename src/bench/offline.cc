@@ -141,13 +141,15 @@ ShapeReport shape_report(const Engine& engine, const OfflineResult& result, int 
   shape.output_len = output_len;
   shape.threads = engine.options().num_threads;
   shape.dtype = dtype_name(dtype);
+  shape.quantization = engine.options().quantization.text();
   shape.prefill_tok_s = rate(static_cast<double>(batch) * input_len, result.prefill_s);
   shape.decode_tok_s = rate(static_cast<double>(result.decoded), result.decode_s);
-  const double prefill_flops = batch * prefill_cost(engine.config(), dtype, input_len).flops;
+  const StoredBytes stored = stored_bytes(engine.config(), engine.stats().weight_bytes,
+                                          engine.options().cache_dtype.value_or(dtype));
+  const double prefill_flops = batch * prefill_cost(engine.config(), stored, input_len).flops;
   shape.prefill_gflops = rate(prefill_flops, result.prefill_s) * 1e-9;
   const double steps = static_cast<double>(result.decoded) / batch;
-  const StepCost step = decode_cost(engine.config(), dtype, batch, input_len + output_len / 2.0,
-                                    engine.options().cache_dtype);
+  const StepCost step = decode_cost(engine.config(), stored, batch, input_len + output_len / 2.0);
   shape.decode_gb_per_s = rate(step.bytes * steps, result.decode_s) * 1e-9;
   return shape;
 }
@@ -206,6 +208,7 @@ std::string offline_json(const OfflineResult& r, const std::optional<ShapeReport
   line["input_len"] = shape->input_len;
   line["output_len"] = shape->output_len;
   line["dtype"] = shape->dtype;
+  line["quantization"] = shape->quantization;
   line["threads"] = shape->threads;
   line["prefill_tok_s"] = shape->prefill_tok_s;
   line["decode_tok_s"] = shape->decode_tok_s;

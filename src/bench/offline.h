@@ -35,6 +35,7 @@ std::vector<BenchRequest> fixed_requests(int count, int input_len, int output_le
 struct ShapeReport {
   int batch = 0, input_len = 0, output_len = 0, threads = 0;
   std::string dtype;
+  std::string quantization;  ///< the plan, "none" without one
   double prefill_tok_s = 0, decode_tok_s = 0;
   double prefill_gflops = 0;   ///< achieved, of the multiply-adds that the shapes need
   double decode_gb_per_s = 0;  ///< achieved, of the bytes that the shapes need

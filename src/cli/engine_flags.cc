@@ -204,7 +204,7 @@ WeightChoice parse_weight_flags(const WeightFlags& flags) {
            quantization);
     }
     choice.dtype = DType::kBF16;
-    quantization = word == "w4a16" ? "wint4:g32" : "wint8";
+    quantization = word == "w4a16" ? "wint4:g32:min" : "wint8";
     if (mixed.empty()) mixed = "lm_head=wint8";
     if (word == "w8a8") choice.inputs = Inputs::kInt8;
   } else if (word != "auto") {

@@ -15,6 +15,7 @@
 #include "cpu/rope_table.h"
 #include "cpu/routing.h"
 #include "cpu/workspace.h"
+#include "tensor/host_pool.h"
 
 namespace erne {
 namespace cpu {
@@ -97,6 +98,7 @@ class CpuDevice final : public Device {
 
   const Kernels& kernels_;
   ThreadPool pool_;
+  HostPool weights_;
   Workspace workspace_;
   RopeTable rope_;
   AttentionPlan attention_;
@@ -117,7 +119,7 @@ Linear CpuDevice::pack_linear(std::span<const MatrixView> blocks, DType dtype, L
   }
   linear.dtype = dtype;
   linear.kind = kind;
-  linear.data = Buffer::host(linear_bytes(linear.n, linear.k, dtype, kind));
+  linear.data = weights_.take(linear_bytes(linear.n, linear.k, dtype, kind));
   pack_weight(blocks, kernel(linear).layout, dtype, kind, pool_, linear.data.data());
   finish_packing(linear, bias);
   return linear;
@@ -139,7 +141,7 @@ Linear CpuDevice::pack_codes(std::span<const CodeRows* const> blocks, DType dtyp
   linear.dtype = dtype;
   linear.inputs = inputs;
   linear.kind = kind;
-  linear.data = Buffer::host(code_bytes(linear.n, linear.k, *linear.codes, kind));
+  linear.data = weights_.take(code_bytes(linear.n, linear.k, *linear.codes, kind));
   pack_code_rows(blocks, kernel(linear).layout, kind, pool_, linear.data.data());
   finish_packing(linear, bias);
   return linear;

@@ -72,24 +72,26 @@ TEST(Offline, ReportKeepsTheReferenceLayout) {
   EXPECT_FALSE(parse_json(offline_json(result, std::nullopt), "line").contains("decode_tok_s"));
 }
 
+constexpr StoredBytes kF32{4, DType::kF32};
+constexpr StoredBytes kBF16{2, DType::kBF16};
+
 TEST(ModelCost, CountsEveryWeightOnce) {
   const TextConfig config = TextConfig::load(kModel);
   // Parameters without norms, the tied table once: what a decode step reads.
   const double norms = static_cast<double>((2 * config.num_layers + 1) * config.hidden_size);
   const double expected = static_cast<double>(config.num_parameters()) - norms;
-  EXPECT_DOUBLE_EQ(decode_cost(config, DType::kF32, 1, 0).bytes, 4 * expected);
-  EXPECT_DOUBLE_EQ(decode_cost(config, DType::kF32, 1, 0).flops, 2 * expected);
-  EXPECT_DOUBLE_EQ(decode_cost(config, DType::kBF16, 8, 0).bytes, 2 * expected);
-  EXPECT_DOUBLE_EQ(prefill_cost(config, DType::kF32, 1).flops,
-                   decode_cost(config, DType::kF32, 1, 1).flops);
-  EXPECT_GT(decode_cost(config, DType::kF32, 1, 100).bytes, 4 * expected);
+  EXPECT_DOUBLE_EQ(decode_cost(config, kF32, 1, 0).bytes, 4 * expected);
+  EXPECT_DOUBLE_EQ(decode_cost(config, kF32, 1, 0).flops, 2 * expected);
+  EXPECT_DOUBLE_EQ(decode_cost(config, kBF16, 8, 0).bytes, 2 * expected);
+  EXPECT_DOUBLE_EQ(prefill_cost(config, kF32, 1).flops, decode_cost(config, kF32, 1, 1).flops);
+  EXPECT_GT(decode_cost(config, kF32, 1, 100).bytes, 4 * expected);
 }
 
 TEST(ModelCost, ABatchTouchesMoreExpertsButNeverMoreThanAll) {
   const TextConfig moe = TextConfig::load(kModel.parent_path() / "moe");
-  const double one = decode_cost(moe, DType::kF32, 1, 0).bytes;
-  const double some = decode_cost(moe, DType::kF32, 4, 0).bytes;
-  const double many = decode_cost(moe, DType::kF32, 1000, 0).bytes;
+  const double one = decode_cost(moe, kF32, 1, 0).bytes;
+  const double some = decode_cost(moe, kF32, 4, 0).bytes;
+  const double many = decode_cost(moe, kF32, 1000, 0).bytes;
   EXPECT_LT(one, some);
   EXPECT_LT(some, many);
   EXPECT_LE(many, 4 * static_cast<double>(moe.num_parameters()));
