@@ -50,8 +50,8 @@ Buffer HostPool::take(size_t size) {
     if (data == MAP_FAILED)
       fail(Code::kOutOfMemory, "cannot allocate {}", human_bytes(kChunkBytes));
     auto* bytes = static_cast<std::byte*>(data);
-    const size_t before = (kChunkBytes - reinterpret_cast<uintptr_t>(data) % kChunkBytes) %
-                          kChunkBytes;
+    const size_t before =
+        (kChunkBytes - reinterpret_cast<uintptr_t>(data) % kChunkBytes) % kChunkBytes;
     if (before > 0) ::munmap(bytes, before);
     ::munmap(bytes + before + kChunkBytes, kChunkBytes - before);
     ::madvise(bytes + before, kChunkBytes, MADV_HUGEPAGE);
