@@ -7,33 +7,32 @@ cd "$(dirname "$0")/.."
 seconds=${1:-10}
 only=${2:-}
 
-[ -f build/fuzz/build.ninja ] || cmake --preset fuzz >/dev/null
-ninja -C build/fuzz fuzzers
-mkdir -p build/fuzz/artifacts
+if [ -z "${ERNE_FUZZ_BUILT:-}" ]; then
+  [ -f build/fuzz/build.ninja ] || cmake --preset fuzz >/dev/null
+  ninja -C build/fuzz fuzzers
+  mkdir -p build/fuzz/artifacts
+fi
 
-if [ -n "$only" ] && [ ! -x "build/fuzz/targets/${only}_fuzz" ]; then
+names=$(find build/fuzz/targets -name '*_fuzz' -perm -u+x -printf '%f\n' | sed 's/_fuzz$//' | sort)
+if [ -z "$only" ]; then
+  # One target a core, each by a run of this script of its own.
+  echo "$names" | ERNE_FUZZ_BUILT=1 xargs -P "$(nproc)" -n 1 tools/fuzz.sh "$seconds"
+  exit
+fi
+
+target=build/fuzz/targets/${only}_fuzz
+if [ ! -x "$target" ]; then
   echo "fuzz: there is no target '$only'; the targets are:" >&2
-  find build/fuzz/targets -name '*_fuzz' -printf '  %f\n' | sed 's/_fuzz$//' | sort >&2
+  echo "$names" | sed 's/^/  /' >&2
   exit 2
 fi
-
-failed=
-for target in build/fuzz/targets/*_fuzz; do
-  [ -x "$target" ] || continue
-  name=$(basename "$target" _fuzz)
-  [ -z "$only" ] || [ "$only" = "$name" ] || continue
-  mkdir -p "build/fuzz/corpus/$name" "fuzz/corpus/$name"
-  echo "fuzz $name: $seconds s"
-  if ! "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 \
-    -print_final_stats=1 -artifact_prefix="build/fuzz/artifacts/$name-" \
-    "build/fuzz/corpus/$name" "fuzz/corpus/$name" >"build/fuzz/$name.log" 2>&1; then
-    tail -n 40 "build/fuzz/$name.log"
-    failed="$failed $name"
-  else
-    grep -E 'stat::number_of_executed_units|stat::peak_rss_mb' "build/fuzz/$name.log" || true
-  fi
-done
-if [ -n "$failed" ]; then
-  echo "fuzz: failed:$failed" >&2
+mkdir -p "build/fuzz/corpus/$only" "fuzz/corpus/$only"
+if ! "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 \
+  -print_final_stats=1 -artifact_prefix="build/fuzz/artifacts/$only-" \
+  "build/fuzz/corpus/$only" "fuzz/corpus/$only" >"build/fuzz/$only.log" 2>&1; then
+  tail -n 40 "build/fuzz/$only.log"
+  echo "fuzz: $only failed" >&2
   exit 1
 fi
+grep -E 'stat::number_of_executed_units|stat::peak_rss_mb' "build/fuzz/$only.log" |
+  sed "s/^/fuzz $only, $seconds s: /" || true
