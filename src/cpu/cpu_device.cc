@@ -56,6 +56,9 @@ class CpuDevice final : public Device {
   Buffer allocate(size_t bytes) override { return Buffer::host(bytes); }
   Linear pack_linear(std::span<const MatrixView> blocks, DType dtype, LinearKind kind,
                      std::span<const float> bias) override;
+  bool packs(const CodeFormat& format) const override {
+    return code_kernel(format.type, Inputs::kFull).run != nullptr;
+  }
   Linear pack_codes(std::span<const CodeRows* const> blocks, DType dtype, Inputs inputs,
                     LinearKind kind, std::span<const float> bias) override;
   size_t code_bytes(int64_t n, int64_t k, const CodeFormat& format, LinearKind kind) const override;
@@ -151,8 +154,7 @@ size_t CpuDevice::code_bytes(int64_t n, int64_t k, const CodeFormat& format,
                              LinearKind kind) const {
   code_layout(format);  // refuses what kernels do not take
   const LinearKernel& kernel = code_kernel(format.type, Inputs::kFull);
-  if (kernel.run == nullptr)
-    fail(Code::kUnsupported, "fp8 weights are not available on the CPU yet");
+  ERNE_CHECK(kernel.run != nullptr, "codes of type {}", static_cast<int>(format.type));
   return packed_code_bytes(kernel.layout, n, k, format, kind);
 }
 
