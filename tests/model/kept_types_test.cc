@@ -49,7 +49,7 @@ GgufData blocks(uint32_t type, size_t values) {
 // Another type for each of q, k and v; vectors, the router and rows that are no whole blocks F32.
 GgufData mixed_types(const std::string& name, const std::vector<float>& values) {
   const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
-  if (has("norm") || has("gate_inp") || has("exp_probs") || has("down_exps"))
+  if (has("norm") || has("gate_inp") || has("exp_probs") || has("ffn_down"))
     return as_f32(name, values);
   if (has("attn_q")) return blocks(kQ4_0, values.size());
   if (has("token_embd") || has("attn_v") || name == "output.weight")
@@ -140,7 +140,7 @@ TEST_F(KeptTypes, StandInTheConfiguration) {
   EXPECT_EQ(schemes.size(), static_cast<size_t>(result_.num_quantized));
   EXPECT_EQ(schemes["lm_head.weight"], "Q8_0");
   EXPECT_EQ(schemes["model.layers.0.self_attn.q_proj.weight"], "Q4_0");
-  EXPECT_EQ(schemes["model.layers.0.mlp.down_proj.weight"], "Q4_1");
+  EXPECT_EQ(schemes["model.layers.0.mlp.up_proj.weight"], "Q4_1");
   EXPECT_FALSE(
       parse_json(read_file(folder_ / "plain/config.json"), "config.json").contains("quantization_"
                                                                                    "config"));
