@@ -62,8 +62,7 @@ GgufData mixed_types(const std::string& name, const std::vector<float>& values) 
 class KeptTypes : public testing::Test {
  protected:
   void convert_golden(const char* golden, const char* architecture) {
-    GgufBuilder gguf =
-        golden_gguf(*Checkpoint::open(kGoldens / golden), architecture, mixed_types);
+    GgufBuilder gguf = golden_gguf(*Checkpoint::open(kGoldens / golden), architecture, mixed_types);
     small_tokenizer(gguf).write(folder_ / "model.gguf");
     convert({.input = folder_ / "model.gguf", .output = folder_ / "plain", .dtype = DType::kF32});
     // Several shards, so that the index must name scales and minima too.
@@ -141,9 +140,9 @@ TEST_F(KeptTypes, StandInTheConfiguration) {
   EXPECT_EQ(schemes["lm_head.weight"], "Q8_0");
   EXPECT_EQ(schemes["model.layers.0.self_attn.q_proj.weight"], "Q4_0");
   EXPECT_EQ(schemes["model.layers.0.mlp.up_proj.weight"], "Q4_1");
-  EXPECT_FALSE(
-      parse_json(read_file(folder_ / "plain/config.json"), "config.json").contains("quantization_"
-                                                                                   "config"));
+  EXPECT_FALSE(parse_json(read_file(folder_ / "plain/config.json"), "config.json")
+                   .contains("quantization_"
+                             "config"));
 }
 
 TEST_F(KeptTypes, NumbersAloneMakeNoQuantisedFolder) {
@@ -169,9 +168,8 @@ TEST_F(KeptTypes, AreRefusedWhereNothingCouldKeepThem) {
                        .layout = CheckpointLayout::kPaddle,
                        .keep_types = true}),
               HasSubstr("in layout pt only, not in paddle"));
-  EXPECT_THAT(
-      message({.input = kGoldens / "moe", .output = folder_ / "out", .keep_types = true}),
-      HasSubstr("is a folder; only the types of GGUF files can be kept"));
+  EXPECT_THAT(message({.input = kGoldens / "moe", .output = folder_ / "out", .keep_types = true}),
+              HasSubstr("is a folder; only the types of GGUF files can be kept"));
 }
 
 }  // namespace
