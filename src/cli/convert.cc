@@ -60,6 +60,9 @@ void add_convert(CLI::App& app) {
                    "type of the weights; default: bfloat16 from GGUF, as stored from a folder")
       ->check(CLI::IsMember({"bfloat16", "float16", "float32"}))
       ->option_text("bfloat16|float16|float32");
+  verb->add_flag("--keep-types", options->keep_types,
+                 "from GGUF, layout pt: keep the 8- and 4-bit blocks of linear weights (all but "
+                 "Q6_K) instead of turning them into numbers");
   verb->add_option("--max-shard-size", options->max_shard_bytes,
                    "largest weight file, e.g. 5GB or 512MB (powers of 1000)")
       ->transform(CLI::AsSizeValue(true))
@@ -77,8 +80,10 @@ void add_convert(CLI::App& app) {
     if (!dtype->empty()) options->dtype = parse_dtype(*dtype);
     options->show_progress = true;
     const ConvertResult result = convert(*options);
-    fmt::print("{}: {} tensors, {} in {} file{}, {} ({} layout)\n", options->output.string(),
-               result.num_tensors, human_bytes(result.bytes), result.num_files,
+    const std::string kept =
+        options->keep_types ? fmt::format(", {} of them quantised", result.num_quantized) : "";
+    fmt::print("{}: {} tensors{}, {} in {} file{}, {} ({} layout)\n", options->output.string(),
+               result.num_tensors, kept, human_bytes(result.bytes), result.num_files,
                result.num_files == 1 ? "" : "s", dtype_name(result.dtype),
                layout_name(options->layout));
   });

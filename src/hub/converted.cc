@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 
 // Raised when the converter writes something else, so that folders of an older program are not
 // taken for its own.
-constexpr int kConversion = 1;
+constexpr int kConversion = 2;
 
 // Hashing a model's content would take longer than starting it: what a file system knows of it must
 // do.

@@ -55,6 +55,7 @@ fs::path convert_gguf(const fs::path& gguf, const HubOptions& options) {
     ConvertOptions conversion;
     conversion.input = input;
     conversion.output = folder;
+    conversion.keep_types = true;
     conversion.show_progress = options.show_progress;
     convert(conversion);
   };

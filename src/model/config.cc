@@ -70,25 +70,12 @@ void read_family(const ConfigKeys& keys, TextConfig& config) {
   }
 }
 
-// "erne": a folder that `erne quantize` wrote.
 void read_quantization(const ConfigKeys& keys, TextConfig& config) {
   const Json* quantization = keys.find("quantization_config");
-  if (quantization == nullptr || (quantization->is_object() && quantization->empty())) return;
-  if (quantization->is_object() && quantization->value("quant_method", Json()) == "erne") {
-    config.quant_method = "erne";
-    return;
-  }
-  std::string method = "unnamed";
-  for (const char* key :
-       {"quant_method", "quantization", "weight_quantize_algo", "dense_quant_type"}) {
-    if (!quantization->is_object() || !quantization->contains(key)) continue;
-    method = shown((*quantization)[key]);
-    break;
-  }
-  fail(Code::kUnsupported,
-       "{}: quantization_config (method {}) is not supported; folders that `erne quantize` wrote "
-       "(method \"erne\") and unquantised ones are",
-       keys.what(), method);
+  if (quantization == nullptr) return;
+  config.quantization = parse_quantization_config(*quantization, keys.what());
+  if (config.quantization.method != QuantizationConfig::Method::kNone)
+    config.quant_method = quantization->value("quant_method", "");
 }
 
 void refuse_unusual(const ConfigKeys& keys) {

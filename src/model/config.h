@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "model/quantization_config.h"
 #include "tensor/dtype.h"
 
 namespace erne {
@@ -32,6 +33,7 @@ struct TextConfig {
   DType dtype = DType::kBF16;  ///< torch_dtype or dtype
   int num_nextn_predict_layers = 0;
   std::string quant_method;  ///< quantization_config.quant_method; empty: not quantised
+  QuantizationConfig quantization;
 
   // MoE; num_experts 0 means dense.
   int num_experts = 0;

@@ -15,12 +15,14 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/progress.h"
+#include "base/thread_pool.h"
 #include "model/config_keys.h"
 #include "model/gguf_config.h"
 #include "model/gguf_tokenizer.h"
 #include "model/layout_plan.h"
 #include "model/shards.h"
 #include "model/staging_folder.h"
+#include "model/stored_codes.h"
 #include "model/weight_source.h"
 
 namespace erne {
@@ -36,6 +38,17 @@ struct OutputTensor {
   PlannedTensor plan;
   DType value_dtype;  // float32, float16 or bfloat16 (float64 where a folder stores that)
   TensorInfo info;    // as stored: Paddle keeps bfloat16 bits under U16
+  KeptCodes codes = {};
+
+  // What the file gets for it.
+  std::vector<TensorInfo> infos() const {
+    return codes.rows ? code_infos(info.name, *codes.rows) : std::vector{info};
+  }
+  uint64_t bytes() const {
+    uint64_t sum = 0;
+    for (const TensorInfo& stored : infos()) sum += stored.bytes();
+    return sum;
+  }
 };
 
 DType output_dtype(const PlannedTensor& plan, const WeightSource& source,
@@ -61,6 +74,22 @@ std::vector<OutputTensor> plan_output(const TextConfig& config, int num_mtp_laye
     output.push_back({std::move(plan), value, std::move(info)});
   }
   return output;
+}
+
+// Lets the tensors of `output` keep the source's codes. The head of a tied model gets codes of its
+// own, its embedding stays numbers.
+void keep_codes(std::vector<OutputTensor>& output, const TextConfig& config,
+                const WeightSource& source, DType dtype) {
+  for (OutputTensor& tensor : output) tensor.codes = source.codes(tensor.plan.parts.front());
+  if (!config.tie_word_embeddings) return;
+  const ExpectedTensor head{"lm_head.weight", TensorKind::kLinear, config.vocab_size,
+                            config.hidden_size};
+  KeptCodes codes = source.codes(head);
+  if (codes.rows == nullptr) return;
+  output.push_back({{head.name, head.pt_shape(), false, {head}},
+                    dtype,
+                    {head.name, dtype, head.pt_shape()},
+                    std::move(codes)});
 }
 
 using Sink = std::function<void(const std::byte* data, size_t size)>;
@@ -118,14 +147,41 @@ void write_transposed(const OutputTensor& tensor, const WeightSource& source, co
   sink(turned.data(), turned.size());
 }
 
+std::vector<TensorInfo> infos_of(std::span<const OutputTensor> tensors) {
+  std::vector<TensorInfo> infos;
+  for (const OutputTensor& tensor : tensors) {
+    for (TensorInfo& info : tensor.infos()) infos.push_back(std::move(info));
+  }
+  return infos;
+}
+
+void write_tensor(const OutputTensor& tensor, const WeightSource& source, SafetensorsWriter& writer,
+                  Progress& progress) {
+  if (tensor.codes.rows) {
+    ThreadPool pool(1);  // taking blocks apart is faster than a disk
+    write_codes(*tensor.codes.rows, pool, writer);
+    progress.add(tensor.bytes());
+    return;
+  }
+  const Sink sink = [&](const std::byte* data, size_t size) {
+    writer.write(data, size);
+    progress.add(size);
+  };
+  tensor.plan.transposed ? write_transposed(tensor, source, sink)
+                         : write_rows(tensor, source, sink);
+}
+
 ConvertResult write_weights(const fs::path& folder, const std::vector<OutputTensor>& tensors,
                             const WeightSource& source, const ConvertOptions& options) {
   std::vector<uint64_t> bytes;
-  for (const OutputTensor& tensor : tensors) bytes.push_back(tensor.info.bytes());
+  for (const OutputTensor& tensor : tensors) bytes.push_back(tensor.bytes());
   const std::vector<Shard> shards = cut_shards(bytes, options.max_shard_bytes);
   ConvertResult result;
   result.num_files = static_cast<int>(shards.size());
   result.num_tensors = static_cast<int64_t>(tensors.size());
+  result.num_quantized = std::count_if(tensors.begin(), tensors.end(), [](const OutputTensor& t) {
+    return t.codes.rows != nullptr;
+  });
   for (const uint64_t size : bytes) result.bytes += size;
   check_free_space(folder, result.bytes);
   Progress progress("converting weights", result.bytes, ProgressUnit::kBytes,
@@ -135,18 +191,10 @@ ConvertResult write_weights(const fs::path& folder, const std::vector<OutputTens
     const std::string name = shard_name(i, shards.size());
     const std::span<const OutputTensor> files_tensors =
         std::span(tensors).subspan(shards[i].begin, shards[i].end - shards[i].begin);
-    std::vector<TensorInfo> infos;
-    for (const OutputTensor& tensor : files_tensors) infos.push_back(tensor.info);
-    SafetensorsWriter writer(folder / name, std::move(infos));
-    const Sink sink = [&](const std::byte* data, size_t size) {
-      writer.write(data, size);
-      progress.add(size);
-    };
-    for (const OutputTensor& tensor : files_tensors) {
-      tensor.plan.transposed ? write_transposed(tensor, source, sink)
-                             : write_rows(tensor, source, sink);
-      weight_map[tensor.info.name] = name;
-    }
+    const std::vector<TensorInfo> infos = infos_of(files_tensors);
+    for (const TensorInfo& info : infos) weight_map[info.name] = name;
+    SafetensorsWriter writer(folder / name, infos);
+    for (const OutputTensor& tensor : files_tensors) write_tensor(tensor, source, writer, progress);
     writer.commit();
   }
   if (shards.size() > 1) write_shard_index(folder, weight_map, result.bytes);
@@ -183,7 +231,22 @@ void add_sampling(OrderedJson& generation, const ConvertOptions& options) {
   if (options.top_p) generation["top_p"] = *options.top_p;
 }
 
+// Says in config.json how many weights of each type hold codes, if any do.
+void add_quantization(OrderedJson& json, std::span<const OutputTensor> output) {
+  OrderedJson schemes = OrderedJson::object();
+  for (const OutputTensor& tensor : output) {
+    if (tensor.codes.rows) schemes[tensor.codes.type] = schemes.value(tensor.codes.type, 0) + 1;
+  }
+  if (schemes.empty()) return;
+  json["quantization_config"] = {
+      {"quant_method", "erne"}, {"plan", "as in the GGUF file"}, {"schemes", std::move(schemes)}};
+}
+
 ConvertResult convert_folder(ConvertOptions options) {
+  if (options.keep_types) {
+    fail(Code::kInvalidArgument, "{} is a folder; only the types of GGUF files can be kept",
+         options.input.string());
+  }
   const auto checkpoint = Checkpoint::open(options.input);
   // Codes become numbers of the type that the model was quantised from.
   if (!checkpoint->config().quant_method.empty() && !options.dtype)
@@ -217,6 +280,10 @@ ConvertResult convert_folder(ConvertOptions options) {
 }
 
 ConvertResult convert_gguf(const ConvertOptions& options) {
+  if (options.keep_types && options.layout != CheckpointLayout::kPt) {
+    fail(Code::kInvalidArgument, "types can be kept in layout pt only, not in {}",
+         layout_name(options.layout));
+  }
   const GgufFile file = GgufFile::open(options.input);
   const DType dtype = options.dtype.value_or(DType::kBF16);
   OrderedJson json = gguf_config(file, options.name);
@@ -229,6 +296,9 @@ ConvertResult convert_gguf(const ConvertOptions& options) {
     fail(Code::kCorrupt, "{}: {} tokens but {} rows in token_embd.weight", file.what(), tokens,
          config.vocab_size);
   }
+  auto output = plan_output(config, 0, *source, options, dtype);
+  if (options.keep_types) keep_codes(output, config, *source, dtype);
+  add_quantization(json, output);
   StagingFolder staging(options.output, options.force);
   write_json(staging.path() / "config.json", json);
   OrderedJson generation = gguf_generation_config(file);
@@ -236,7 +306,6 @@ ConvertResult convert_gguf(const ConvertOptions& options) {
   write_json(staging.path() / "generation_config.json", generation);
   write_json(staging.path() / "tokenizer_config.json", tokenizer.config);
   write_json(staging.path() / "tokenizer.json", tokenizer.tokenizer);
-  const auto output = plan_output(config, 0, *source, options, dtype);
   ConvertResult result = write_weights(staging.path(), output, *source, options);
   result.dtype = dtype;
   staging.commit();

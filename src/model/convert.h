@@ -19,6 +19,9 @@ struct ConvertOptions {
   /// kF32, kF16 or kBF16. Not set: bfloat16 from GGUF, as stored from a folder. The router stays
   /// float32 in any case.
   std::optional<DType> dtype = {};
+  /// Linears of a GGUF file keep its blocks as codes where these are exact (quant/gguf_codes.h),
+  /// so that the folder is a quantised one; layout kPt only.
+  bool keep_types = false;
   uint64_t max_shard_bytes = 5'000'000'000;
   std::string name = {};  ///< shown as the model's name; empty keeps the input's
   /// Written to generation_config.json as the model's sampling defaults; GGUF files carry none.
@@ -32,7 +35,8 @@ struct ConvertResult {
   int64_t num_tensors = 0;
   int num_files = 0;
   uint64_t bytes = 0;
-  DType dtype = DType::kBF16;  ///< of the weights
+  DType dtype = DType::kBF16;  ///< of the numbers among the weights
+  int64_t num_quantized = 0;   ///< weights that kept their codes
 };
 
 /// Throws Error naming file, tensor and cause; nothing is left behind then.

@@ -213,7 +213,9 @@ void write_config(const Checkpoint& checkpoint, const QuantizeOptions& options,
   OrderedJson json = parse_ordered_json(read_file(path), path.string());
   OrderedJson schemes = OrderedJson::object();
   for (const OutputWeight& weight : weights) {
-    if (weight.scheme) schemes[weight.tensor.name] = weight.scheme->name();
+    if (!weight.scheme) continue;
+    const std::string name = weight.scheme->name();
+    schemes[name] = schemes.value(name, 0) + 1;
   }
   json["quantization_config"] = {
       {"quant_method", "erne"}, {"plan", options.plan.text()}, {"schemes", std::move(schemes)}};

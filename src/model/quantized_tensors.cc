@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "model/community_tensors.h"
 #include "model/stored_codes.h"
 
 namespace erne {
@@ -18,7 +19,9 @@ namespace {
 
 QuantizedTensors take_quantized(std::vector<SourceTensor>& sources, const TextConfig& config) {
   QuantizedTensors result;
-  if (config.quant_method.empty()) return result;
+  if (config.quantization.method == QuantizationConfig::Method::kNone) return result;
+  if (config.quantization.method != QuantizationConfig::Method::kErne)
+    return take_community(sources, config);
   std::unordered_map<std::string, StoredCodeParts> found;
   std::vector<SourceTensor> others;
   for (const SourceTensor& source : sources) {

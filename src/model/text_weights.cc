@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "base/progress.h"
 #include "model/checkpoint.h"
 #include "model/quantized_rows.h"
@@ -66,6 +67,8 @@ class Loader {
   }
 
   uint64_t bytes() const { return bytes_; }
+  /// Linears whose parts had different formats.
+  int num_mixed() const { return num_mixed_; }
 
  private:
   struct Part {
@@ -147,7 +150,7 @@ class Loader {
 
   // Parts of one linear need one format. Where a file mixes them (a GGUF recipe with another type
   // for v than for q), all are rounded to 8 bits in groups of 32, closer than any of them.
-  Blocks blocks(const std::vector<Part>& parts, int64_t cols) const {
+  Blocks blocks(const std::vector<Part>& parts, int64_t cols) {
     Blocks result;
     bool same = true;
     for (const Part& part : parts) {
@@ -158,6 +161,7 @@ class Loader {
     }
     if (same && !result.codes.empty()) return result;
     result.codes.clear();
+    num_mixed_ += same ? 0 : 1;
     for (const Part& part : parts) {
       std::optional<WeightScheme> scheme =
           options_.quantization.scheme(part.name, config_.is_moe());
@@ -218,6 +222,7 @@ class Loader {
   const LoadOptions& options_;
   Action action_;
   uint64_t bytes_ = 0;
+  int num_mixed_ = 0;
 };
 
 // float32 power, then float32 reciprocal: computing in float64 moves 18 of 64 entries by one ulp.
@@ -262,6 +267,10 @@ TextWeights load_text_weights(const Checkpoint& checkpoint, Device& device,
   }
   w.norm = checkpoint.vector("model.norm.weight", config.hidden_size);
   w.bytes = loader.bytes();
+  if (loader.num_mixed() > 0) {
+    log::info("{} linear weights are stored in parts of different types and were rounded to 8 bits",
+              loader.num_mixed());
+  }
   return w;
 }
 

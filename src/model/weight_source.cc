@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "model/quantized_tensors.h"
+#include "quant/gguf_codes.h"
 
 namespace erne {
 namespace {
@@ -143,7 +144,8 @@ GgufPlace gguf_place(std::string_view pt) {
 
 class GgufSource : public WeightSource {
  public:
-  GgufSource(const GgufFile& file, const TextConfig& config) : file_(file) {
+  GgufSource(const GgufFile& file, const TextConfig& config)
+      : file_(file), is_tied_(config.tie_word_embeddings) {
     std::unordered_set<std::string> used;
     for (const ExpectedTensor& tensor : expected_tensors(config)) {
       const GgufPlace place = gguf_place(tensor.name);
@@ -182,6 +184,19 @@ class GgufSource : public WeightSource {
     }
   }
 
+  KeptCodes codes(const ExpectedTensor& tensor) const override {
+    if (tensor.kind != TensorKind::kLinear) return {};
+    const bool tied_head = is_tied_ && tensor.name == "lm_head.weight";
+    const GgufPlace place = gguf_place(tied_head ? "model.embed_tokens.weight" : tensor.name);
+    const GgufTensor& stored = *file_.find(place.name);
+    const GgufBlock block = gguf_block(stored.type);
+    const int64_t bytes = tensor.rows * (tensor.cols / block.values) * block.bytes;
+    const std::byte* data = stored.data + (place.expert < 0 ? 0 : place.expert * bytes);
+    return {gguf_code_rows(stored.type, {data, static_cast<size_t>(bytes)}, tensor.rows,
+                           tensor.cols, place.name),
+            gguf_type_name(static_cast<uint32_t>(stored.type))};
+  }
+
  private:
   void check_shape(const ExpectedTensor& tensor, const GgufPlace& place,
                    int64_t num_experts) const {
@@ -210,6 +225,7 @@ class GgufSource : public WeightSource {
   }
 
   const GgufFile& file_;
+  bool is_tied_;
 };
 
 }  // namespace

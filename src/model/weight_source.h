@@ -5,11 +5,19 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "model/layout.h"
+#include "tensor/code_rows.h"
 #include "tensor/gguf.h"
 
 namespace erne {
+
+/// A weight in the precision of its file.
+struct KeptCodes {
+  std::shared_ptr<const CodeRows> rows;  ///< null: the file holds numbers, or nothing exact exists
+  std::string type;                      ///< "Q4_1"
+};
 
 class WeightSource {
  public:
@@ -20,6 +28,9 @@ class WeightSource {
   /// dtype is the stored one.
   virtual void read_rows(const ExpectedTensor& tensor, int64_t begin, int64_t count, DType dtype,
                          std::byte* dst) const = 0;
+  /// The codes of a linear, where they give what read_rows() gives as float32. lm_head.weight of a
+  /// tied model: those of the embedding.
+  virtual KeptCodes codes(const ExpectedTensor& /*tensor*/) const { return {}; }
 };
 
 std::unique_ptr<WeightSource> checkpoint_source(const Checkpoint& checkpoint);

@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "model/gguf_tokenizer.h"
+#include "model/golden_gguf.h"
 #include "model/layout.h"
 #include "support/gguf_builder.h"
 #include "support/temporary_folder.h"
@@ -28,7 +29,11 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;
+using testing_support::bytes_of;
 using testing_support::GgufBuilder;
+using testing_support::golden_gguf;
+using testing_support::rows_of;
+using testing_support::small_tokenizer;
 using testing_support::TemporaryFolder;
 
 const fs::path kGoldens = fs::path(ERNE_TESTS_DIR) / "goldens";
@@ -36,13 +41,6 @@ constexpr std::array<CheckpointLayout, 4> kLayouts{
     CheckpointLayout::kPt, CheckpointLayout::kEarlyPt, CheckpointLayout::kPaddle,
     CheckpointLayout::kStacked};
 constexpr std::array<const char*, 4> kCases{"dense-tied", "dense-bias", "moe", "moe-sharded"};
-
-std::vector<float> rows_of(const Checkpoint& checkpoint, const ExpectedTensor& tensor) {
-  const MatrixView view = checkpoint.matrix(tensor.name, tensor.rows, tensor.cols);
-  std::vector<float> values(static_cast<size_t>(tensor.rows * tensor.cols));
-  for (int64_t r = 0; r < tensor.rows; ++r) read_row_f32(view, r, values.data() + r * tensor.cols);
-  return values;
-}
 
 // Bitwise: -0 and 0 differ.
 void expect_same_matrices(const Checkpoint& a, const Checkpoint& b) {
@@ -212,95 +210,6 @@ TEST(Convert, ProtectsFolders) {
 }
 
 // ---- GGUF
-
-std::span<const std::byte> bytes_of(const std::vector<float>& values) {
-  return std::as_bytes(std::span(values));
-}
-
-// The golden as llama.cpp would name it. F32, so that the conversion to float32 must keep every
-// bit.
-GgufBuilder golden_gguf(const Checkpoint& checkpoint, const std::string& architecture) {
-  const TextConfig& c = checkpoint.config();
-  const auto key = [&](const char* name) { return architecture + "." + name; };
-  const auto u32 = [](int64_t value) { return static_cast<uint32_t>(value); };
-  GgufBuilder gguf;
-  gguf.text("general.architecture", architecture).text("general.name", "golden");
-  gguf.u32(key("block_count"), u32(c.num_layers))
-      .u32(key("context_length"), u32(c.max_position_embeddings));
-  gguf.u32(key("embedding_length"), u32(c.hidden_size))
-      .u32(key("feed_forward_length"), u32(c.intermediate_size));
-  gguf.u32(key("attention.head_count"), u32(c.num_heads))
-      .u32(key("attention.head_count_kv"), u32(c.kv_heads));
-  gguf.u32(key("attention.key_length"), u32(c.head_dim))
-      .u32(key("attention.value_length"), u32(c.head_dim));
-  gguf.f32(key("rope.freq_base"), static_cast<float>(c.rope_theta));
-  gguf.f32(key("attention.layer_norm_rms_epsilon"), c.rms_norm_eps);
-  if (c.is_moe()) {
-    gguf.u32(key("expert_count"), u32(c.num_experts))
-        .u32(key("expert_used_count"), u32(c.moe_top_k));
-    gguf.u32(key("expert_feed_forward_length"), u32(c.moe_intermediate_size));
-    gguf.u32(key("interleave_moe_layer_step"), u32(c.moe_layer_interval));
-    gguf.u32(key("leading_dense_block_count"), u32(c.moe_layer_start));
-  }
-  const auto add = [&](const std::string& name, const std::string& pt, std::vector<int64_t> shape) {
-    const int64_t rows = shape.size() == 1 ? 1 : shape.front();
-    gguf.tensor(name, shape, 0,
-                bytes_of(rows_of(checkpoint, {pt, TensorKind::kLinear, rows, shape.back()})));
-  };
-  const auto mlp = [&](const std::string& blk, const std::string& pt, const char* suffix,
-                       int64_t width) {
-    add(blk + "ffn_gate" + suffix, pt + "gate_proj.weight", {width, c.hidden_size});
-    add(blk + "ffn_up" + suffix, pt + "up_proj.weight", {width, c.hidden_size});
-    add(blk + "ffn_down" + suffix, pt + "down_proj.weight", {c.hidden_size, width});
-  };
-  add("token_embd.weight", "model.embed_tokens.weight", {c.vocab_size, c.hidden_size});
-  add("output_norm.weight", "model.norm.weight", {c.hidden_size});
-  if (!c.tie_word_embeddings) add("output.weight", "lm_head.weight", {c.vocab_size, c.hidden_size});
-  for (int i = 0; i < c.num_layers; ++i) {
-    const std::string blk = fmt::format("blk.{}.", i);
-    const std::string pt = fmt::format("model.layers.{}.", i);
-    add(blk + "attn_norm.weight", pt + "input_layernorm.weight", {c.hidden_size});
-    add(blk + "ffn_norm.weight", pt + "post_attention_layernorm.weight", {c.hidden_size});
-    add(blk + "attn_q.weight", pt + "self_attn.q_proj.weight", {c.q_size(), c.hidden_size});
-    add(blk + "attn_k.weight", pt + "self_attn.k_proj.weight", {c.kv_size(), c.hidden_size});
-    add(blk + "attn_v.weight", pt + "self_attn.v_proj.weight", {c.kv_size(), c.hidden_size});
-    add(blk + "attn_output.weight", pt + "self_attn.o_proj.weight", {c.hidden_size, c.q_size()});
-    if (!c.is_moe_layer(i)) {
-      mlp(blk, pt + "mlp.", ".weight", c.intermediate_size);
-      continue;
-    }
-    add(blk + "ffn_gate_inp.weight", pt + "mlp.gate.weight", {c.num_experts, c.hidden_size});
-    add(blk + "exp_probs_b.bias", pt + "mlp.moe_statics.e_score_correction_bias", {c.num_experts});
-    for (const char* part : {"gate", "up", "down"}) {
-      const bool down = std::string_view(part) == "down";
-      const int64_t rows = down ? c.hidden_size : c.moe_intermediate_size;
-      const int64_t cols = down ? c.moe_intermediate_size : c.hidden_size;
-      std::vector<float> all;
-      for (int e = 0; e < c.num_experts; ++e) {
-        const std::vector<float> one =
-            rows_of(checkpoint, {fmt::format("{}mlp.experts.{}.{}_proj.weight", pt, e, part),
-                                 TensorKind::kLinear, rows, cols});
-        all.insert(all.end(), one.begin(), one.end());
-      }
-      gguf.tensor(fmt::format("{}ffn_{}_exps.weight", blk, part), {c.num_experts, rows, cols}, 0,
-                  bytes_of(all));
-    }
-    if (c.num_shared_experts > 0) {
-      mlp(blk, pt + "mlp.shared_experts.", "_shexp.weight",
-          c.num_shared_experts * c.moe_intermediate_size);
-    }
-  }
-  return gguf;
-}
-
-// A byte-level vocabulary of four tokens.
-GgufBuilder& small_tokenizer(GgufBuilder& gguf) {
-  gguf.text("tokenizer.ggml.model", "gpt2").text("tokenizer.ggml.pre", "smollm");
-  gguf.texts("tokenizer.ggml.tokens", {"<|end|>", "a", "b", "ab"})
-      .i32s("tokenizer.ggml.token_type", {3, 1, 1, 1});
-  gguf.texts("tokenizer.ggml.merges", {"a b"}).u32("tokenizer.ggml.eos_token_id", 0);
-  return gguf;
-}
 
 TEST(ConvertGguf, EveryArchitectureGivesTheGoldenWeights) {
   const std::vector<std::pair<const char*, const char*>> cases{{"dense-tied", "llama"},

@@ -1,0 +1,161 @@
+#include "model/quantization_config.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <string>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "model/config_keys.h"
+
+namespace erne {
+namespace {
+
+using Method = QuantizationConfig::Method;
+
+constexpr IntRange kBits{1, 64};
+constexpr IntRange kGroup{-1, 1 << 20};
+
+void read_bits(const ConfigKeys& keys, const char* key, std::initializer_list<int> supported,
+               QuantizationConfig& config) {
+  config.bits = static_cast<int>(keys.required(key, kBits));
+  if (std::find(supported.begin(), supported.end(), config.bits) != supported.end()) return;
+  keys.refuse(Code::kUnsupported, key, *keys.find(key),
+              fmt::format("{} are supported", fmt::join(supported, ", ")));
+}
+
+void read_group(const ConfigKeys& keys, QuantizationConfig& config) {
+  config.group = keys.required("group_size", kGroup);
+  if (config.group == -1 || (config.group > 0 && config.group % 32 == 0)) return;
+  keys.refuse(Code::kUnsupported, "group_size", *keys.find("group_size"),
+              "-1 and multiples of 32 are supported");
+}
+
+QuantizationConfig parse_awq(const ConfigKeys& keys) {
+  QuantizationConfig config;
+  read_bits(keys, "bits", {4}, config);
+  read_group(keys, config);
+  if (!keys.boolean("zero_point").value_or(true))
+    keys.refuse(Code::kUnsupported, "zero_point", *keys.find("zero_point"), "true is supported");
+  const std::string version = keys.text("version").value_or("gemm");
+  config.method = version == "gemv" ? Method::kAwqGemv : Method::kAwqGemm;
+  if (version != "gemv" && version != "gemm") {
+    keys.refuse(Code::kUnsupported, "version", *keys.find("version"),
+                "gemm and gemv are supported");
+  }
+  return config;
+}
+
+QuantizationConfig parse_gptq(const ConfigKeys& keys) {
+  QuantizationConfig config;
+  config.method = Method::kGptq;
+  read_bits(keys, "bits", {2, 3, 4, 8}, config);
+  read_group(keys, config);
+  const std::string format = keys.text("checkpoint_format").value_or("gptq");
+  config.zero_minus_one = format == "gptq";
+  if (format != "gptq" && format != "gptq_v2") {
+    keys.refuse(Code::kUnsupported, "checkpoint_format", *keys.find("checkpoint_format"),
+                "gptq and gptq_v2 are supported");
+  }
+  return config;
+}
+
+// [128, 128].
+void read_block(const ConfigKeys& keys, const char* key, QuantizationConfig& config) {
+  const Json* value = keys.find(key);
+  if (value == nullptr) return;
+  const auto is_size = [](const Json& size) {
+    return size.is_number_integer() && size >= 1 && size <= (1 << 20);
+  };
+  if (!value->is_array() || value->size() != 2 || !is_size((*value)[0]) || !is_size((*value)[1]))
+    keys.refuse(Code::kUnsupported, key, *value, "a list such as [128, 128] is supported");
+  config.block_rows = (*value)[0];
+  config.block_cols = (*value)[1];
+}
+
+QuantizationConfig parse_fp8(const ConfigKeys& keys) {
+  QuantizationConfig config;
+  config.method = Method::kFp8;
+  if (keys.text("fmt").value_or("e4m3") != "e4m3")
+    keys.refuse(Code::kUnsupported, "fmt", *keys.find("fmt"), "e4m3 is supported");
+  read_block(keys, "weight_block_size", config);
+  return config;
+}
+
+const Json& only_weights(const ConfigKeys& keys) {
+  const Json* groups = keys.find("config_groups");
+  if (groups == nullptr || !groups->is_object() || groups->size() != 1 ||
+      !groups->front().is_object() || !groups->front().contains("weights") ||
+      !groups->front()["weights"].is_object()) {
+    keys.refuse(Code::kUnsupported, "config_groups", groups == nullptr ? Json() : *groups,
+                "one group that has weights is supported");
+  }
+  return groups->front()["weights"];
+}
+
+QuantizationConfig parse_compressed(const ConfigKeys& keys) {
+  QuantizationConfig config;
+  // Rotated or sparse weights would load and be wrong.
+  for (const char* key : {"transform_config", "sparsity_config"}) {
+    const Json* value = keys.find(key);
+    if (value != nullptr && !value->empty())
+      keys.refuse(Code::kUnsupported, key, *value, "only its absence is supported");
+  }
+  const std::string format = keys.text("format").value_or("");
+  const ConfigKeys weights(only_weights(keys), keys.what());
+  const std::string strategy = weights.text("strategy").value_or("tensor");
+  const bool is_float = weights.text("type").value_or("int") == "float";
+  if (format == "pack-quantized" && !is_float) {
+    config.method = Method::kPacked;
+    read_bits(weights, "num_bits", {2, 3, 4, 5, 6, 7, 8}, config);
+  } else if (format == "int-quantized" && !is_float) {
+    config.method = Method::kInt8;
+    read_bits(weights, "num_bits", {8}, config);
+  } else if ((format == "float-quantized" || format == "naive-quantized") && is_float) {
+    config.method = Method::kFp8;
+    read_bits(weights, "num_bits", {8}, config);
+  } else {
+    const Json* value = keys.find("format");
+    keys.refuse(Code::kUnsupported, "format", value == nullptr ? Json() : *value,
+                "pack-quantized and int-quantized (type int), float-quantized and naive-quantized "
+                "(type float) are supported");
+  }
+  if (strategy == "group" && config.method != Method::kFp8) {
+    read_group(weights, config);
+  } else if (strategy == "block" && config.method == Method::kFp8) {
+    read_block(weights, "block_structure", config);
+  } else if (strategy != "channel" && strategy != "tensor") {
+    weights.refuse(Code::kUnsupported, "strategy", *weights.find("strategy"),
+                   "tensor, channel, group (of integers) and block (of floats) are supported");
+  }
+  return config;
+}
+
+}  // namespace
+
+QuantizationConfig parse_quantization_config(const nlohmann::json& json, std::string_view what) {
+  if (json.is_null() || (json.is_object() && json.empty())) return {};
+  std::string method = "unnamed";
+  for (const char* key :
+       {"quant_method", "quantization", "weight_quantize_algo", "dense_quant_type"}) {
+    if (!json.is_object() || !json.contains(key)) continue;
+    method = json[key].is_string() && std::string_view(key) == "quant_method"
+                 ? json[key].get<std::string>()
+                 : shown(json[key]);
+    break;
+  }
+  const std::string place = fmt::format("{}: quantization_config", what);
+  const ConfigKeys keys(json, place);
+  if (method == "erne") return {.method = Method::kErne};
+  if (method == "awq") return parse_awq(keys);
+  if (method == "gptq") return parse_gptq(keys);
+  if (method == "fp8") return parse_fp8(keys);
+  if (method == "compressed-tensors") return parse_compressed(keys);
+  fail(Code::kUnsupported,
+       "{} (method {}) is not supported; erne, awq, gptq, compressed-tensors, fp8 and unquantised "
+       "folders are",
+       place, method);
+}
+
+}  // namespace erne
