@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "model/checkpoint.h"
@@ -24,8 +25,8 @@ enum class Action {
 
 // The rows of a linear while it is packed.
 struct Blocks {
-  std::vector<MatrixView> numbers;
-  std::vector<std::shared_ptr<const CodeRows>> codes;  // instead, where it is quantised
+  std::vector<MatrixView> numbers;                     // of the file
+  std::vector<std::shared_ptr<const CodeRows>> codes;  // where it is quantised, also from numbers
 };
 
 class Loader {
@@ -167,12 +168,12 @@ class Loader {
           options_.quantization.scheme(part.name, config_.is_moe());
       if (!same) scheme = WeightScheme{WeightScheme::Method::kInt8, 32};
       const auto codes = checkpoint_.codes(part.name);
-      if (!scheme) {
-        result.numbers.push_back(numbers(part, cols));
-      } else {
-        result.codes.push_back(codes != nullptr ? quantize_rows(codes, *scheme)
-                                                : quantize_rows(numbers(part, cols), *scheme));
+      if (codes != nullptr) {
+        result.codes.push_back(quantize_rows(codes, *scheme));
+        continue;
       }
+      result.numbers.push_back(numbers(part, cols));
+      if (scheme) result.codes.push_back(quantize_rows(result.numbers.back(), *scheme));
     }
     return result;
   }
@@ -197,6 +198,12 @@ class Loader {
                    ? device_.pack_linear(rows.numbers, options_.dtype, kind, bias)
                    : device_.pack_codes(codes, options_.dtype, options_.inputs, kind, bias);
     bytes_ += w.bytes();
+    // The file's pages have been read for good (the embedding's come back when tokens ask for
+    // them): they need not stand beside the packed weights.
+    for (const MatrixView& view : rows.numbers) {
+      release_pages(static_cast<const std::byte*>(view.data),
+                    static_cast<size_t>(view.rows * view.cols) * dtype_bytes(view.dtype));
+    }
     return w;
   }
 
