@@ -27,8 +27,7 @@ class Fp8Codes final : public CodeRows {
         scales(static_cast<size_t>(rows * format.groups(cols))) {
     std::mt19937 engine(seed);
     std::uniform_int_distribution<int> magnitude(0, 0x7E), sign(0, 1);
-    for (uint8_t& code : codes)
-      code = static_cast<uint8_t>(magnitude(engine) | sign(engine) << 7);
+    for (uint8_t& code : codes) code = static_cast<uint8_t>(magnitude(engine) | sign(engine) << 7);
     std::uniform_real_distribution<float> values(0.001F, 0.02F);
     for (float& scale : scales) {
       const float value = values(engine);
@@ -92,7 +91,8 @@ TEST_P(CodeFp8Test, EveryFiniteCodeIsExact) {
 }
 
 /// A chain of a group of k terms rounds each of them and each sum once (vdpbf16ps: pairs, no more
-/// often), 2^-24 of at most the terms' magnitudes; every group adds the roundings of its scaled sum.
+/// often), 2^-24 of at most the terms' magnitudes; every group adds the roundings of its scaled
+/// sum.
 TEST_P(CodeFp8Test, WithinTheBoundOfF32ChainsOverOddShapes) {
   const auto device = make_cpu_device(2, GetParam());
   uint32_t seed = 0;
@@ -108,9 +108,9 @@ TEST_P(CodeFp8Test, WithinTheBoundOfF32ChainsOverOddShapes) {
                                                                          {13, 96, 203},
                                                                          {37, 50, 96},
                                                                          {1, 100, 1101}}) {
-          SCOPED_TRACE(testing::Message() << "group " << group << ' ' << dtype_name(scales) << ' '
-                                          << dtype_name(dtype) << " M " << m << " N " << n
-                                          << " K " << k);
+          SCOPED_TRACE(testing::Message()
+                       << "group " << group << ' ' << dtype_name(scales) << ' ' << dtype_name(dtype)
+                       << " M " << m << " N " << n << " K " << k);
           const Values x(dtype, {m, k}, random_values(m * k, ++seed));
           const Values rounded(DType::kBF16, {m, k}, x.floats());  // what a kernel multiplies
           const Fp8Codes w(fp8(group, scales), n, k, ++seed);
@@ -128,8 +128,7 @@ TEST_P(CodeFp8Test, WithinTheBoundOfF32ChainsOverOddShapes) {
               sum += term;
               terms += std::fabs(term);
             }
-            ASSERT_LE(std::fabs(y[static_cast<size_t>(i)] - sum), terms * roundings * 0x1p-24)
-                << i;
+            ASSERT_LE(std::fabs(y[static_cast<size_t>(i)] - sum), terms * roundings * 0x1p-24) << i;
           }
         }
       }
