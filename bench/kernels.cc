@@ -227,17 +227,19 @@ void bench_all_codes(Device& device, const Limits& limits) {
                            {"0.3B gate-up", 3072, 1024, LinearKind::kGateUp},
                            {"0.3B down", 1024, 3072, LinearKind::kPlain},
                            {"0.3B head", 103424, 1024, LinearKind::kPlain}};
-  const CodeFormat formats[] = {{CodeType::kInt8, 0, false, DType::kF32},
-                                {CodeType::kInt8, 32, false, DType::kF16},
-                                {CodeType::kInt4, 32, false, DType::kBF16},
-                                {CodeType::kInt4, 128, true, DType::kBF16}};
+  const CodeFormat formats[] = {
+      {CodeType::kInt8, 0, false, DType::kF32},   {CodeType::kInt8, 32, false, DType::kF16},
+      {CodeType::kInt4, 32, false, DType::kBF16}, {CodeType::kInt4, 128, true, DType::kBF16},
+      {CodeType::kFp8, 0, false, DType::kF32},    {CodeType::kFp8, 128, false, DType::kF32}};
   for (const int64_t m : {int64_t{1}, int64_t{4}, int64_t{16}, int64_t{512}}) {
     for (const Shape2& shape : shapes) {
       if (m > 16 && shape.n > 20000) continue;
       bench_linear(device, shape, m, DType::kBF16, limits);  // what codes are compared with
       for (const CodeFormat& format : formats) {
-        for (const Inputs inputs : {Inputs::kFull, Inputs::kInt8})
+        for (const Inputs inputs : {Inputs::kFull, Inputs::kInt8}) {
+          if (format.type == CodeType::kFp8 && inputs == Inputs::kInt8) continue;  // the same
           bench_codes(device, shape, m, format, inputs, limits);
+        }
       }
     }
   }

@@ -177,8 +177,8 @@ void add_weight_flags(CLI::App& app, WeightFlags& f) {
       ->capture_default_str();
   add(app, g, "--quantization", f.quantization,
       "Rounds the weights while loading: wint8, wint4, wint4:g64, wint4:g32:min, fp8_block, "
-      "fp8_channel, fp8_tensor (the head stays, see --mixed; a CPU computes fp8 weights as "
-      "bfloat16)")
+      "fp8_channel, fp8_tensor (the head stays, see --mixed; fp8 weights meet bfloat16 "
+      "inputs)")
       ->capture_default_str();
   add(app, g, "--mixed", f.mixed,
       "Exceptions, e.g. lm_head=wint8,experts@0-6=wint4:g128,attention=none");

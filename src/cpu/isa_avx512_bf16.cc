@@ -7,6 +7,7 @@ namespace erne::cpu {
 namespace {
 
 #include "cpu/kernels/attention.inc"
+#include "cpu/kernels/code_fp8.inc"
 #include "cpu/kernels/code_linear.inc"
 #include "cpu/kernels/linear.inc"
 #include "cpu/kernels/peak.inc"
@@ -19,6 +20,8 @@ Kernels make_table() {
   table.linear_codes[0][1] = code_kernel<StepBytes<1>, Int8Codes, kMostInt8>();
   table.linear_codes[1][0] = code_kernel<StepBytes<2>, Int4Codes, kMostFull>();
   table.linear_codes[1][1] = code_kernel<StepBytes<1>, Int4Codes, kMostInt8>();
+  table.linear_codes[2][0] = fp8_kernel<StepBf16Dot>();
+  table.linear_codes[2][1] = fp8_kernel<StepBf16Dot>();
   table.attend_bf16 = attend_chunk<StepBf16Dot>;
   table.peak_bf16 = kPeakBf16;
   table.peak_int8 = kPeakInt8;

@@ -115,6 +115,11 @@ struct CodePanel {
     const int32_t pair = codes[(i / 4 * kPanel / 2 + row % (kPanel / 2)) * 4 + i % 4];
     return (row < kPanel / 2 ? pair & 15 : pair >> 4) - (layout.has_min ? 0 : 8);
   }
+  /// An e4m3fn code; the four of a group stand as k 0, 2, 1, 3.
+  f8e4m3 fp8(int64_t i, int32_t row) const {
+    constexpr int64_t kPlace[] = {0, 2, 1, 3};
+    return {codes[(i / 4 * kPanel + row) * 4 + kPlace[i % 4]]};
+  }
   /// Scale (set 0) or minimum (set 1) of a row in the group at `codes`.
   float scale(int64_t group, int set, int32_t row) const {
     const uint8_t* at = codes + (group_k(group) + 3) / 4 * (int4 ? 2 : 4) * kPanel +
@@ -157,10 +162,27 @@ void dot_codes(const LinearTask& t, int64_t x_at, CodePanel panel, float most, f
   }
 }
 
-template <bool kInt4, int32_t kMost>
-void code_linear(const LinearTask& t, int64_t begin, int64_t end, Scratch) {
+/// sums[j] = x . row j of the panel: the inputs rounded to bf16, one f32 sum a group of scales,
+/// then c = fma(sum, scale, c) group by group.
+void dot_fp8(const LinearTask& t, int64_t x_at, CodePanel panel, float* sums) {
+  for (int32_t j = 0; j < kPanel; ++j) sums[j] = 0;
+  for (int64_t group = 0, begin = 0; begin < t.k; begin += panel.group_k(group++)) {
+    for (int32_t j = 0; j < kPanel; ++j) {
+      float sum = 0;
+      for (int64_t i = 0; i < panel.group_k(group); ++i) {
+        sum += to_f32(to_bf16(load(t.x, t.x_bf16, x_at + begin + i))) * to_f32(panel.fp8(i, j));
+      }
+      sums[j] = std::fma(sum, panel.scale(group, 0, j), sums[j]);
+    }
+    panel.codes += panel.bytes(group);
+  }
+}
+
+/// dot(x_at, panel, sums) and what follows the sums, for units [begin, end).
+template <class Dot>
+void for_code_panels(const LinearTask& t, int64_t begin, int64_t end, bool int4, Dot dot) {
   const int64_t panels = t.gate_up ? 2 : 1;
-  CodePanel panel = {static_cast<const uint8_t*>(t.w), t.codes, t.k, kInt4};
+  CodePanel panel = {static_cast<const uint8_t*>(t.w), t.codes, t.k, int4};
   int64_t panel_bytes = 0;
   const int64_t groups = t.codes.group == 0 ? 1 : (t.k + t.codes.group - 1) / t.codes.group;
   for (int64_t g = 0; g < groups; ++g) panel_bytes += panel.bytes(g);
@@ -170,11 +192,24 @@ void code_linear(const LinearTask& t, int64_t begin, int64_t end, Scratch) {
       float sums[2][kPanel];
       for (int64_t p = 0; p < panels; ++p) {
         panel.codes = static_cast<const uint8_t*>(t.w) + (unit * panels + p) * panel_bytes;
-        dot_codes(t, x_at, panel, kMost, sums[p]);
+        dot(x_at, panel, sums[p]);
       }
       finish(t, unit, r, sums);
     }
   }
+}
+
+template <bool kInt4, int32_t kMost>
+void code_linear(const LinearTask& t, int64_t begin, int64_t end, Scratch) {
+  for_code_panels(t, begin, end, kInt4, [&](int64_t x_at, const CodePanel& panel, float* sums) {
+    dot_codes(t, x_at, panel, kMost, sums);
+  });
+}
+
+void fp8_linear(const LinearTask& t, int64_t begin, int64_t end, Scratch) {
+  for_code_panels(t, begin, end, false, [&](int64_t x_at, const CodePanel& panel, float* sums) {
+    dot_fp8(t, x_at, panel, sums);
+  });
 }
 
 size_t no_scratch(int64_t) { return 0; }
@@ -183,6 +218,10 @@ int64_t all_rows(int64_t) { return int64_t{1} << 40; }
 template <bool kInt4, int32_t kMost>
 constexpr LinearKernel code_kernel() {
   return {{kPanel, 4, 4, 0}, code_linear<kInt4, kMost>, no_scratch, all_rows};
+}
+
+constexpr LinearKernel fp8_kernel() {
+  return {{kPanel, 4, 4, 0}, fp8_linear, no_scratch, all_rows};
 }
 
 void rms_norm(const float* x, const float* w, float eps, int64_t size, void* y, bool y_bf16) {
@@ -329,7 +368,7 @@ constexpr Kernels kTable = {
     .linear_bf16 = {{kPanel, 1, 1, 0}, linear<bf16>, no_scratch, all_rows},
     .linear_codes = {{code_kernel<false, kMostFull>(), code_kernel<false, kMostInt8>()},
                      {code_kernel<true, kMostFull>(), code_kernel<true, kMostInt8>()},
-                     {}},
+                     {fp8_kernel(), fp8_kernel()}},
     .rms_norm = rms_norm,
     .rotate = rotate,
     .attention_rows = kTileRows,

@@ -23,7 +23,9 @@ enum class ScaleType : uint8_t { kF32, kBF16, kF16 };
 /// How a quantised weight is packed. A panel holds its groups of scales in order (group 0: one, the
 /// whole row), each of them the codes, [k / 4][row][k % 4], then a scale for every row, then with
 /// has_min a minimum for every row. int8 takes a byte a code; of int4 one byte holds code + 8 (with
-/// has_min: the code) of row r in its low bits and that of row r + panel / 2 in its high bits.
+/// has_min: the code) of row r in its low bits and that of row r + panel / 2 in its high bits. fp8
+/// takes a byte a code, the four of a row in the order of k 0, 2, 1, 3, so that bytes of equal
+/// parity are neighbours; a group with a NaN code has a NaN scale.
 struct CodeLayout {
   int32_t group;
   ScaleType scale_type;

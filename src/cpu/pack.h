@@ -21,7 +21,7 @@ void pack_weight(std::span<const MatrixView> blocks, const WeightLayout& layout,
                  LinearKind kind, ThreadPool& pool, void* dst);
 
 /// What kernels need to know of a format. Throws Error{kUnsupported} for groups other than 0, 32,
-/// 64, 128 and scale types other than f32, bf16, f16.
+/// 64, 128, scale types other than f32, bf16, f16, and fp8 with minima.
 CodeLayout code_layout(const CodeFormat& format);
 
 /// Bytes of a packed quantised [n, k] weight.

@@ -1,6 +1,7 @@
 // Quantised rows into the panels of CodeLayout (kernels.h).
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "base/error.h"
@@ -49,13 +50,22 @@ class RowPacker {
       const int64_t begin = g * bytes_.group_k;
       const int64_t count = std::min(bytes_.group_k, k_ - begin);
       uint8_t* scales = pack_group(begin, count, row, panel + g * bytes_.group);
-      store_scale(scales_[static_cast<size_t>(g)], row, scales);
+      store_scale(has_nan(begin, count) ? std::numeric_limits<float>::quiet_NaN()
+                                        : scales_[static_cast<size_t>(g)],
+                  row, scales);
       if (format_.has_min)
         store_scale(minima_[static_cast<size_t>(g)], row, scales + bytes_.scales);
     }
   }
 
  private:
+  /// Whether these codes stand for a NaN: kernels need not look for it where its scale is one.
+  bool has_nan(int64_t begin, int64_t count) const {
+    return format_.type == CodeType::kFp8 &&
+           std::any_of(codes_.begin() + begin, codes_.begin() + begin + count,
+                       [](int8_t code) { return (code & 0x7F) == 0x7F; });
+  }
+
   /// Codes of columns [begin, begin + count); returns the end of the group's codes.
   uint8_t* pack_group(int64_t begin, int64_t count, int64_t row, uint8_t* dst) {
     const bool int4 = format_.type == CodeType::kInt4;
@@ -68,6 +78,8 @@ class RowPacker {
       if (int4) {
         four = (four & 0x0F0F0F0FU) ^ (format_.has_min ? 0U : 0x08080808U);
         four <<= shift;
+      } else if (format_.type == CodeType::kFp8) {  // k 0, 2, 1, 3
+        four = (four & 0xFF0000FFU) | (four >> 8 & 0xFF00U) | (four << 8 & 0xFF0000U);
       } else if (layout_.int8_offset != 0) {
         four ^= 0x80808080U;
       }
@@ -102,6 +114,8 @@ CodeLayout code_layout(const CodeFormat& format) {
          "quantised weights with groups of {} columns: the CPU takes 32, 64, 128 or whole rows",
          format.group);
   }
+  if (format.type == CodeType::kFp8 && format.has_min)
+    fail(Code::kUnsupported, "fp8 weights with minima: the CPU takes scales only");
   switch (format.scale_type) {
     case DType::kF32:
       return {format.group, ScaleType::kF32, format.has_min};

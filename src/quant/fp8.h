@@ -20,20 +20,18 @@ constexpr float fp8_max(Fp8Type type) { return type == Fp8Type::kE4m3 ? 448.0F :
 /// Nearest code, ties to the even code; beyond the largest finite value that value, signed
 /// infinities too; NaN becomes 0x7F with its sign.
 constexpr uint8_t fp8_encode(float x, Fp8Type type = Fp8Type::kE4m3) {
-  const bool wide = type == Fp8Type::kE4m3;
-  const int dropped = wide ? 20 : 21;  // mantissa bits of float that the code lacks
-  const uint32_t rebias = wide ? 120U << 3 : 112U << 2;
-  const float subnormal_below = wide ? 0x1p-6F : 0x1p-14F;
-  const float magic = wide ? 0x1p14F : 0x1p7F;  // its last bit is the smallest code's value
+  if (type == Fp8Type::kE4m3) return to_f8e4m3(x).bits;
+  constexpr int kDropped = 21;      // mantissa bits of float that the code lacks
+  constexpr float kMagic = 0x1p7F;  // its last bit is the smallest code's value
   const auto bits = std::bit_cast<uint32_t>(x);
   const auto sign = static_cast<uint8_t>(bits >> 24 & 0x80U);
   const float magnitude = std::bit_cast<float>(bits & 0x7FFFFFFFU);
   const float a = magnitude < fp8_max(type) ? magnitude : fp8_max(type);
   const auto b = std::bit_cast<uint32_t>(a);
-  const uint32_t half = (1U << (dropped - 1)) - 1U + (b >> dropped & 1U);
-  const uint32_t normal = ((b + half) >> dropped) - rebias;
-  const uint32_t subnormal = std::bit_cast<uint32_t>(a + magic) - std::bit_cast<uint32_t>(magic);
-  uint32_t code = a < subnormal_below ? subnormal : normal;
+  const uint32_t half = (1U << (kDropped - 1)) - 1U + (b >> kDropped & 1U);
+  const uint32_t normal = ((b + half) >> kDropped) - (112U << 2);
+  const uint32_t subnormal = std::bit_cast<uint32_t>(a + kMagic) - std::bit_cast<uint32_t>(kMagic);
+  uint32_t code = a < 0x1p-14F ? subnormal : normal;
   code = (bits & 0x7FFFFFFFU) > 0x7F800000U ? 0x7FU : code;
   return static_cast<uint8_t>(sign | code);
 }

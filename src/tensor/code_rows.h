@@ -29,7 +29,8 @@ struct CodeFormat {
 };
 
 /// What a quantised linear multiplies its codes with: the inputs as they are (a CPU rounds them to
-/// 15 bits of the largest in each block of k, closer than bf16), or rounded to int8 a block.
+/// 15 bits of the largest in each block of k, closer than bf16), or rounded to int8 a block. fp8
+/// codes meet bf16 inputs either way: f32 ones are rounded to bf16.
 enum class Inputs : uint8_t { kFull, kInt8 };
 
 /// A quantised matrix that is read row by row, by several threads at once.

@@ -29,6 +29,10 @@ TEST(IsaTest, EveryAvailableTableIsComplete) {
                 k.attention_scratch_bytes && k.attend_f32 && k.attend_mixed && k.attend_bf16 &&
                 k.merge && k.finish_row && k.dot_rows && k.combine)
         << isa;
+    for (const auto& kernels : k.linear_codes) {
+      for (const cpu::LinearKernel& kernel : kernels)
+        EXPECT_TRUE(kernel.run && kernel.scratch_bytes && kernel.block_rows) << isa;
+    }
   }
 }
 

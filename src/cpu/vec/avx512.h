@@ -60,6 +60,30 @@ inline Words odd_bytes(Words x) { return _mm512_srai_epi16(x, 8); }
 inline Words dot_halves(Words a, Words b, Words c) {
   return _mm512_add_epi32(c, _mm512_madd_epi16(a, b));
 }
+/// e4m3fn codes as bf16, exactly; 0x7F and 0xFF as +-480. Codes are bytes 0 and 2, or 1 and 3, of
+/// every word. The exponent is rebiased by an addition; subnormals come from a table.
+inline Words e4m3_subnormals() {  // by the low five bits of the code, of which the upper are zero
+  return _mm512_zextsi128_si512(
+      _mm_setr_epi16(0, 0x3B00, 0x3B80, 0x3BC0, 0x3C00, 0x3C20, 0x3C40, 0x3C60));
+}
+inline Words even_e4m3(Words x) {
+  const Words normal =
+      _mm512_add_epi16(_mm512_and_si512(_mm512_slli_epi16(x, 4), _mm512_set1_epi16(0x07F0)),
+                       _mm512_set1_epi16(0x3C00));
+  const Words magnitude = _mm512_mask_permutexvar_epi16(
+      normal, _mm512_testn_epi16_mask(x, _mm512_set1_epi16(0x0078)), x, e4m3_subnormals());
+  return _mm512_ternarylogic_epi32(_mm512_slli_epi16(x, 8), set1_word(0x80008000U), magnitude,
+                                   0xEA);
+}
+inline Words odd_e4m3(Words x) {
+  const Words normal =
+      _mm512_add_epi16(_mm512_and_si512(_mm512_srli_epi16(x, 4), _mm512_set1_epi16(0x07F0)),
+                       _mm512_set1_epi16(0x3C00));
+  const Words magnitude =
+      _mm512_mask_permutexvar_epi16(normal, _mm512_testn_epi16_mask(x, _mm512_set1_epi16(0x7800)),
+                                    _mm512_srli_epi16(x, 8), e4m3_subnormals());
+  return _mm512_ternarylogic_epi32(x, set1_word(0x80008000U), magnitude, 0xEA);
+}
 /// `otherwise` where x is NaN.
 inline Words unless_nan(Floats x, Words value, Words otherwise) {
   return _mm512_mask_blend_epi32(_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), value, otherwise);
