@@ -207,8 +207,8 @@ class Loader {
     return w;
   }
 
-  // Codes that the device does not compute with, as the numbers they stand for: a
-  // way to store a model, not to make it smaller in memory.
+  // Codes that the device does not compute with, as the numbers they stand for: a way to store a
+  // model, not to make it smaller in memory.
   Linear pack_numbers(const std::vector<const CodeRows*>& codes, LinearKind kind,
                       std::span<const float> bias) {
     std::vector<std::vector<float>> values;
