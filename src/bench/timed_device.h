@@ -55,7 +55,6 @@ class TimedDevice final : public Device {
                      std::span<const float> bias) override {
     return inner_.pack_linear(blocks, dtype, kind, bias);
   }
-  bool packs(const CodeFormat& format) const override { return inner_.packs(format); }
   Linear pack_codes(std::span<const CodeRows* const> blocks, DType dtype, Inputs inputs,
                     LinearKind kind, std::span<const float> bias) override {
     return inner_.pack_codes(blocks, dtype, inputs, kind, bias);

@@ -171,6 +171,9 @@ Line LineEditor::read_line(const std::string& prompt) {
   state_->prompt = prompt;
   state_->decoding = {};
   int count = 0;
+  // libedit shows the prompt first and prepares the terminal with the first key: keys that fall in
+  // between would be edited by the terminal itself.
+  el_set(state_->edit, EL_PREP_TERM, 1);
   const char* text = el_gets(state_->edit, &count);
   if (InterruptGuard::interrupted()) {
     InterruptGuard::clear();

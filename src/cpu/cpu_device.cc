@@ -56,9 +56,6 @@ class CpuDevice final : public Device {
   Buffer allocate(size_t bytes) override { return Buffer::host(bytes); }
   Linear pack_linear(std::span<const MatrixView> blocks, DType dtype, LinearKind kind,
                      std::span<const float> bias) override;
-  bool packs(const CodeFormat& format) const override {
-    return code_kernel(format.type, Inputs::kFull).run != nullptr;
-  }
   Linear pack_codes(std::span<const CodeRows* const> blocks, DType dtype, Inputs inputs,
                     LinearKind kind, std::span<const float> bias) override;
   size_t code_bytes(int64_t n, int64_t k, const CodeFormat& format, LinearKind kind) const override;

@@ -141,9 +141,7 @@ class Device {
   /// straight from the mapped file.
   virtual Linear pack_linear(std::span<const MatrixView> blocks, DType dtype, LinearKind kind,
                              std::span<const float> bias) = 0;
-  /// Whether this device computes with codes of a format; others have to become numbers.
-  virtual bool packs(const CodeFormat& format) const = 0;
-  /// pack_linear of quantised rows, all of one format that packs() takes; dtype is that of the
+  /// The same of quantised rows, all of one format; dtype is that of the
   /// inputs.
   virtual Linear pack_codes(std::span<const CodeRows* const> blocks, DType dtype, Inputs inputs,
                             LinearKind kind, std::span<const float> bias) = 0;

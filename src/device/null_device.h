@@ -20,7 +20,6 @@ class NullDevice final : public Device {
     w.kind = kind;
     return w;
   }
-  bool packs(const CodeFormat&) const override { return true; }
   Linear pack_codes(std::span<const CodeRows* const> blocks, DType dtype, Inputs inputs,
                     LinearKind kind, std::span<const float>) override {
     Linear w;

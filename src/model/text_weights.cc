@@ -12,7 +12,6 @@
 #include "base/progress.h"
 #include "model/checkpoint.h"
 #include "model/quantized_rows.h"
-#include "model/quantized_tensors.h"
 
 namespace erne {
 namespace {
@@ -183,18 +182,15 @@ class Loader {
     const Blocks rows = blocks(parts, cols);
     std::vector<const CodeRows*> codes;
     for (const auto& block : rows.codes) codes.push_back(block.get());
-    const bool as_numbers = !codes.empty() && !device_.packs(codes.front()->format());
     if (action_ == Action::kCount) {
       int64_t n = 0;
       for (const Part& part : parts) n += part.rows;
-      bytes_ +=
-          bias.size_bytes() + (codes.empty() || as_numbers
-                                   ? device_.linear_bytes(n, cols, options_.dtype, kind)
-                                   : device_.code_bytes(n, cols, codes.front()->format(), kind));
+      bytes_ += bias.size_bytes() +
+                (codes.empty() ? device_.linear_bytes(n, cols, options_.dtype, kind)
+                               : device_.code_bytes(n, cols, codes.front()->format(), kind));
       return {};
     }
-    Linear w = as_numbers ? pack_numbers(codes, kind, bias)
-               : codes.empty()
+    Linear w = codes.empty()
                    ? device_.pack_linear(rows.numbers, options_.dtype, kind, bias)
                    : device_.pack_codes(codes, options_.dtype, options_.inputs, kind, bias);
     bytes_ += w.bytes();
@@ -205,22 +201,6 @@ class Loader {
                     static_cast<size_t>(view.rows * view.cols) * dtype_bytes(view.dtype));
     }
     return w;
-  }
-
-  // Codes that the device does not compute with, as the numbers they stand for: a way to store a
-  // model, not to make it smaller in memory.
-  Linear pack_numbers(const std::vector<const CodeRows*>& codes, LinearKind kind,
-                      std::span<const float> bias) {
-    std::vector<std::vector<float>> values;
-    std::vector<MatrixView> views;
-    for (const CodeRows* rows : codes) {
-      std::vector<float>& block =
-          values.emplace_back(static_cast<size_t>(rows->rows() * rows->cols()));
-      for (int64_t r = 0; r < rows->rows(); ++r)
-        dequantize_row(*rows, r, block.data() + r * rows->cols());
-      views.push_back({block.data(), DType::kF32, rows->rows(), rows->cols(), rows->cols(), 1});
-    }
-    return device_.pack_linear(views, options_.dtype, kind, bias);
   }
 
   const Checkpoint& checkpoint_;
