@@ -18,7 +18,7 @@ compile() {
   fi
   objects="$objects $object"
 }
-for source in src/base/error.cc src/base/progress.cc src/base/thread_pool.cc src/tensor/arena.cc src/tensor/buffer.cc \
+for source in src/base/error.cc src/base/progress.cc src/base/thread_pool.cc src/tensor/arena.cc src/tensor/buffer.cc src/tensor/host_pool.cc \
   src/tensor/dtype.cc src/tensor/tensor.cc src/cpu/*.cc; do
   case $source in src/cpu/isa_avx* | src/cpu/isa_amx*) continue ;; esac
   compile "$source"
