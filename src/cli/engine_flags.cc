@@ -216,7 +216,9 @@ WeightChoice parse_weight_flags(const WeightFlags& flags) {
   }
   if (flags.act_dtype == "int8") {
     choice.inputs = Inputs::kInt8;
-  } else if (flags.act_dtype != "auto" && flags.act_dtype != "bf16") {
+  } else if (flags.act_dtype == "bf16") {
+    choice.inputs = Inputs::kFull;
+  } else if (flags.act_dtype != "auto") {
     fail(Code::kInvalidArgument, "--act-dtype must be auto, bf16 or int8, got '{}'",
          flags.act_dtype);
   }

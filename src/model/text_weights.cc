@@ -222,10 +222,27 @@ std::vector<float> rope_inv_freq(int head_dim, double theta) {
   return inv_freq;
 }
 
+// Options that would have no effect are refused.
+void check_options(const Checkpoint& checkpoint, const LoadOptions& options) {
+  const bool quantized = !checkpoint.config().quant_method.empty();
+  if (quantized && !options.quantization.empty()) {
+    fail(Code::kInvalidArgument,
+         "{} is quantised already, so it cannot become {}; leave --quantization and --mixed out, "
+         "or start from the unquantised model",
+         checkpoint.folder().string(), options.quantization.text());
+  }
+  if (!quantized && options.quantization.empty() && options.inputs == Inputs::kInt8) {
+    fail(Code::kInvalidArgument,
+         "--act-dtype int8 is about quantised weights; add --quantization wint8, or name a "
+         "quantised model");
+  }
+}
+
 }  // namespace
 
 uint64_t packed_weight_bytes(const Checkpoint& checkpoint, Device& device,
                              const LoadOptions& options) {
+  check_options(checkpoint, options);
   Loader loader(checkpoint, device, options, Action::kCount);
   loader.lm_head();
   for (int i = 0; i < checkpoint.config().num_layers; ++i) loader.layer(i);
@@ -238,6 +255,7 @@ TextWeights load_text_weights(const Checkpoint& checkpoint, Device& device,
     fail(Code::kUnsupported, "cannot compute in {}: use float32 or bfloat16",
          dtype_name(options.dtype));
   }
+  check_options(checkpoint, options);
   const TextConfig& config = checkpoint.config();
   TextWeights w;
   w.dtype = options.dtype;

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <string>
 
+#include "base/error.h"
 #include "cpu/cpu_device.h"
 #include "model/checkpoint.h"
 #include "model/convert.h"
@@ -152,6 +153,16 @@ TEST_P(QuantizedModel, BatchInvariant) {
       }
     }
   }
+}
+
+// An option that would change nothing is an error, not a surprise.
+TEST(QuantizedModelOptions, WithoutEffectAreRefused) {
+  TemporaryFolder folder;
+  const QuantizationPlan plan = QuantizationPlan::parse("wint8", "");
+  quantize({.input = kGoldens / "moe", .output = folder / "codes", .plan = plan});
+  EXPECT_THROW(Runner(folder / "codes", "moe", {DType::kBF16, false, plan}), Error);
+  EXPECT_THROW(Runner(kGoldens / "moe", "moe", {DType::kBF16, false, {}, Inputs::kInt8}), Error);
+  Runner(folder / "codes", "moe", {DType::kBF16, false, {}, Inputs::kInt8});
 }
 
 INSTANTIATE_TEST_SUITE_P(
