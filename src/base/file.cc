@@ -7,7 +7,10 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cinttypes>
+#include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <utility>
 
 #include "base/error.h"
@@ -45,13 +48,31 @@ size_t regular_file_size(int fd, const std::filesystem::path& path) {
   return static_cast<size_t>(info.st_size);
 }
 
+constexpr size_t kHugePage = size_t{2} << 20;
+
+// Address space at a multiple of the huge page, for a mapping to be put over it; null: wherever.
+void* aligned_place(size_t size) {
+  if (size < kHugePage) return nullptr;
+  void* place = ::mmap(nullptr, size + kHugePage, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (place == MAP_FAILED) return nullptr;
+  const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(place) % kHugePage) % kHugePage;
+  auto* aligned = static_cast<std::byte*>(place) + before;
+  const size_t mapped = (size + 4095) & ~size_t{4095};
+  if (before > 0) ::munmap(place, before);
+  ::munmap(aligned + mapped, size + kHugePage - before - mapped);
+  return aligned;
+}
+
 }  // namespace
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   const Descriptor fd(path);
   size_ = regular_file_size(fd.get(), path);
   if (size_ == 0) return;
-  void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+  void* place = aligned_place(size_);
+  void* mapped = ::mmap(place, size_, PROT_READ, MAP_PRIVATE | (place != nullptr ? MAP_FIXED : 0),
+                        fd.get(), 0);
   if (mapped == MAP_FAILED) fail_errno("map", path);
   data_ = static_cast<const std::byte*>(mapped);
 }
@@ -70,6 +91,34 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void bring_in_pages(const std::byte* data, size_t size) {
+  constexpr int kPopulateRead = 22;  // MADV_POPULATE_READ, since Linux 5.14
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(data) & ~uintptr_t{4095};
+  const size_t length = reinterpret_cast<uintptr_t>(data) + size - begin;
+  ::madvise(reinterpret_cast<void*>(begin), length, MADV_HUGEPAGE);
+  ::madvise(reinterpret_cast<void*>(begin), length, kPopulateRead);
+}
+
+bool has_huge_pages(const std::byte* data) {
+  const auto address = reinterpret_cast<uintptr_t>(data);
+  std::ifstream file("/proc/self/smaps");
+  bool found = false;
+  uint64_t resident = 0;
+  for (std::string line; std::getline(file, line);) {
+    uintptr_t begin = 0;
+    uintptr_t end = 0;
+    uint64_t kilobytes = 0;
+    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " ", &begin, &end) == 2) {
+      found = begin <= address && address < end;
+    } else if (found && std::sscanf(line.c_str(), "Rss: %" SCNu64, &kilobytes) == 1) {
+      resident = kilobytes;
+    } else if (found && std::sscanf(line.c_str(), "FilePmdMapped: %" SCNu64, &kilobytes) == 1) {
+      return kilobytes > 0 && kilobytes * 2 >= resident;
+    }
+  }
+  return false;
 }
 
 void release_pages(const std::byte* data, size_t size) {

@@ -10,9 +10,9 @@
 
 namespace erne {
 
-/// A file mapped read-only. Movable; unmaps on destruction. An empty file is valid and maps to an
-/// empty span. A file that another process truncates while it is mapped is outside what can be
-/// checked (SIGBUS).
+/// A file mapped read-only, at an address that huge pages can back. Movable; unmaps on destruction.
+/// An empty file is valid and maps to an empty span. A file that another process truncates while it
+/// is mapped is outside what can be checked (SIGBUS).
 class MappedFile {
  public:
   MappedFile() = default;
@@ -32,6 +32,14 @@ class MappedFile {
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
 };
+
+/// Reads these bytes of a mapped file into memory and maps them, in huge pages where the file
+/// system has them: whole multiples of 2 MiB of the file are one page then. Best effort.
+void bring_in_pages(const std::byte* data, size_t size);
+
+/// Whether at least half of what is resident of the mapping that bring_in_pages() made at `data`
+/// lies in huge pages.
+bool has_huge_pages(const std::byte* data);
 
 /// Tells the system that these bytes of a mapped file will not be read again soon: they stop
 /// counting as this process's memory.

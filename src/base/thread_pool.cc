@@ -8,8 +8,10 @@
 #include <condition_variable>
 #include <fstream>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -39,12 +41,44 @@ Range range_of(int64_t size, int64_t grain, int num_threads, int thread) {
   return {edge(thread), edge(thread + 1)};
 }
 
+void stay_on(int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(static_cast<size_t>(cpu), &set);
+  ::sched_setaffinity(0, sizeof set, &set);  // a processor that went away: the thread roams
+}
+
+// Which pool's thread 0 this thread is for good; 0: none's.
+thread_local uint64_t bound_pool = 0;
+std::atomic<uint64_t> last_pool{0};
+
+// Moves the calling thread for a while.
+class Visit {
+ public:
+  explicit Visit(int cpu) {
+    is_moved_ = ::sched_getaffinity(0, sizeof before_, &before_) == 0;
+    if (is_moved_) stay_on(cpu);
+  }
+  Visit(const Visit&) = delete;
+  Visit& operator=(const Visit&) = delete;
+  ~Visit() {
+    if (is_moved_) ::sched_setaffinity(0, sizeof before_, &before_);
+  }
+
+ private:
+  cpu_set_t before_;
+  bool is_moved_;
+};
+
 }  // namespace
 
 struct ThreadPool::State {
-  explicit State(int threads) : num_threads(threads) {}
+  State(int threads, ThreadPlaces where)
+      : num_threads(threads), places(std::move(where)), id(last_pool.fetch_add(1) + 1) {}
 
   const int num_threads;
+  const ThreadPlaces places;
+  const uint64_t id;
   std::vector<std::thread> workers;
   std::mutex mutex;
   std::condition_variable start;
@@ -61,6 +95,7 @@ struct ThreadPool::State {
   alignas(64) std::atomic<int> parked{0};
 
   void work(int thread) {
+    if (!places.cpus.empty()) stay_on(places.cpus[static_cast<size_t>(thread)]);
     uint64_t seen = 0;
     while (true) {
       for (int spin = 0; spin < kSpins && generation.load(std::memory_order_acquire) == seen;
@@ -93,9 +128,15 @@ struct ThreadPool::State {
   }
 };
 
-ThreadPool::ThreadPool(int num_threads)
-    : state_(std::make_unique<State>(num_threads > 0 ? num_threads : available_cores())) {
+ThreadPool::ThreadPool(int num_threads, ThreadPlaces places)
+    : state_(std::make_unique<State>(num_threads > 0 ? num_threads : available_cores(),
+                                     std::move(places))) {
   State& s = *state_;
+  const auto fits = [&](const std::vector<int>& list) {
+    return list.empty() || list.size() == static_cast<size_t>(s.num_threads);
+  };
+  ERNE_CHECK(fits(s.places.cpus) && fits(s.places.teams), "places of {} threads for {}",
+             s.places.cpus.size(), s.num_threads);
   for (int t = 1; t < s.num_threads; ++t) s.workers.emplace_back([&s, t] { s.work(t); });
 }
 
@@ -107,9 +148,25 @@ ThreadPool::~ThreadPool() {
 
 int ThreadPool::num_threads() const { return state_->num_threads; }
 
+Team ThreadPool::team_of(int thread) const {
+  const std::vector<int>& teams = state_->places.teams;
+  if (teams.empty()) return {0, state_->num_threads};
+  const auto [begin, end] =
+      std::equal_range(teams.begin(), teams.end(), teams[static_cast<size_t>(thread)]);
+  return {static_cast<int>(begin - teams.begin()), static_cast<int>(end - begin)};
+}
+
+void ThreadPool::bind_caller() {
+  if (state_->places.cpus.empty()) return;
+  stay_on(state_->places.cpus.front());
+  bound_pool = state_->id;
+}
+
 void ThreadPool::run(int64_t size, int64_t grain, Task task, void* context) {
   ERNE_CHECK(size >= 0 && grain > 0, "size {}, grain {}", size, grain);
   State& s = *state_;
+  std::optional<Visit> visit;
+  if (!s.places.cpus.empty() && bound_pool != s.id) visit.emplace(s.places.cpus.front());
   if (s.num_threads == 1 || size <= grain) {
     if (size > 0) task(context, 0, size, 0);
     return;

@@ -8,19 +8,46 @@
 #include <cstdint>
 #include <memory>
 #include <type_traits>
+#include <vector>
 
 namespace erne {
+
+/// Where the threads of a pool run. Empty: wherever the system puts them, and all are one team.
+struct ThreadPlaces {
+  std::vector<int> cpus;   ///< [num_threads] the system's number of each one's processor
+  std::vector<int> teams;  ///< [num_threads] ascending: the memory node of each
+};
+
+/// Threads of one memory node: [first, first + count).
+struct Team {
+  int first;
+  int count;
+};
 
 class ThreadPool {
  public:
   /// num_threads >= 1 counts the calling thread; 0 takes the number of cores this process may run
-  /// on.
-  explicit ThreadPool(int num_threads);
+  /// on. With places.cpus every worker stays on its processor, and whoever calls parallel_for on
+  /// that of thread 0 until it returns.
+  explicit ThreadPool(int num_threads, ThreadPlaces places = {});
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
   ~ThreadPool();
 
   int num_threads() const;
+  Team team_of(int thread) const;
+
+  /// The calling thread, which will call parallel_for for the rest of its life, moves to the
+  /// processor of thread 0 for good, which spares every call that move.
+  void bind_caller();
+
+  /// Calls body(thread) once on every thread.
+  template <typename Body>
+  void each_thread(Body&& body) {
+    parallel_for(num_threads(), 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t t = begin; t < end; ++t) body(static_cast<int>(t));
+    });
+  }
 
   /// Calls body(begin, end, thread) on disjoint ranges that cover [0, size), range ends multiples
   /// of `grain`; returns when all are done. One caller at a time; body must not throw and must not

@@ -59,6 +59,14 @@ class TimedDevice final : public Device {
                     LinearKind kind, std::span<const float> bias) override {
     return inner_.pack_codes(blocks, dtype, inputs, kind, bias);
   }
+  void bind_caller() override { inner_.bind_caller(); }
+  std::string weight_layout(DType dtype, const std::optional<CodeFormat>& codes) const override {
+    return inner_.weight_layout(dtype, codes);
+  }
+  Linear open_linear(const PackedWeight& w, Inputs inputs, WeightPlace place,
+                     std::span<const float> bias) override {
+    return inner_.open_linear(w, inputs, place, bias);
+  }
   size_t linear_bytes(int64_t n, int64_t k, DType dtype, LinearKind kind) const override {
     return inner_.linear_bytes(n, k, dtype, kind);
   }

@@ -33,8 +33,8 @@ std::vector<bench::StepProfile> profile(const RooflineFlags& flags,
   std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::open(find_model(flags.model));
   const TextConfig config = checkpoint->config();
   const std::unique_ptr<Device> device = make_run_device(flags.model);
-  const auto model = load_within_memory(std::move(checkpoint), *device,
-                                        to_load_options(flags.model, "auto", config));
+  const LoadOptions load = to_load_options(flags.model, "auto", *checkpoint);
+  const auto model = load_within_memory(std::move(checkpoint), *device, load);
   std::vector<bench::StepProfile> steps;
   for (const bench::StepShape& shape : bench::usual_shapes(config)) {
     const int runs = shape.tokens > 1 ? kPrefillRuns : kDecodeRuns;

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "device/device.h"
 #include "hub/hub.h"
 
 namespace erne::cli {
@@ -34,22 +35,6 @@ std::string parse_device(const std::string& word) {
     fail(Code::kUnsupported, "--device {}: not available in this version; use cpu", word);
   }
   fail(Code::kInvalidArgument, "--device must be auto, cpu or null, got '{}'", word);
-}
-
-/// auto is nullopt.
-std::optional<DType> parse_cache_dtype(const std::string& word) {
-  if (word == "auto") return std::nullopt;
-  if (word == "bfloat16" || word == "bf16") return DType::kBF16;
-  if (word == "float32") return DType::kF32;
-  if (word == "int8") return DType::kI8;
-  if (word == "fp8" || word == "fp8_e4m3") return DType::kF8E4M3;
-  if (word == "fp8_e5m2") {
-    fail(Code::kUnsupported, "--kv-cache-dtype {}: not available in this version; use fp8_e4m3",
-         word);
-  }
-  fail(Code::kInvalidArgument,
-       "--kv-cache-dtype must be auto, bfloat16 (bf16), float32, int8 or fp8_e4m3 (fp8), got '{}'",
-       word);
 }
 
 template <typename T>
@@ -112,7 +97,7 @@ void add_compute_flags(CLI::App& app, EngineFlags& f) {
       "Longest prompt plus answer in tokens (from the config)");
   add(app, g, "--random-seed", f.random_seed,
       "Seed of requests that bring none (fresh at each start)");
-  add(app, g, "--threads", f.threads, "Compute threads; 0 takes all cores")->capture_default_str();
+  add_thread_flags(app, f.threads, f.numa);
 }
 
 void add_memory_flags(CLI::App& app, EngineFlags& f) {
@@ -122,10 +107,7 @@ void add_memory_flags(CLI::App& app, EngineFlags& f) {
       ->capture_default_str();
   add(app, g, "--max-total-tokens", f.max_total_tokens,
       "Size of the KV pool in tokens (from memory)");
-  add(app, g, "--kv-cache-dtype", f.kv_cache_dtype,
-      "auto (as computed), bfloat16|bf16, float32, int8, fp8|fp8_e4m3 (a scale for each token and "
-      "head)")
-      ->capture_default_str();
+  add_kv_cache_flag(app, g, f.kv_cache_dtype);
   add(app, g, "--page-size", f.page_size, "Tokens per KV page")->capture_default_str();
   add(app, g, "--max-running-requests", f.max_running_requests, "Requests in a batch")
       ->capture_default_str();
@@ -226,9 +208,65 @@ WeightChoice parse_weight_flags(const WeightFlags& flags) {
   return choice;
 }
 
+void add_thread_flags(CLI::App& app, int& threads, std::string& numa) {
+  add(app, kModelGroup, "--threads", threads, "Compute threads; 0 takes every core once")
+      ->capture_default_str();
+  add(app, kModelGroup, "--numa", numa,
+      "bind (threads to cores, weights to the memory beside the threads that read them), "
+      "interleave "
+      "(memory in turns), off, or auto: bind where there are several memory nodes "
+      "and threads for every core")
+      ->capture_default_str();
+}
+
+NumaPolicy parse_numa(const std::string& word) {
+  if (word == "auto") return NumaPolicy::kAuto;
+  if (word == "off") return NumaPolicy::kOff;
+  if (word == "bind") return NumaPolicy::kBind;
+  if (word == "interleave") return NumaPolicy::kInterleave;
+  fail(Code::kInvalidArgument, "--numa must be auto, off, bind or interleave, got '{}'", word);
+}
+
+void add_kv_cache_flag(CLI::App& app, const char* group, std::string& value) {
+  add(app, group, "--kv-cache-dtype", value,
+      "auto (as computed), bfloat16|bf16, float32, int8, fp8|fp8_e4m3 (a scale for each token and "
+      "head)")
+      ->capture_default_str();
+}
+
+std::optional<DType> parse_cache_dtype(const std::string& word) {
+  if (word == "auto") return std::nullopt;
+  if (word == "bfloat16" || word == "bf16") return DType::kBF16;
+  if (word == "float32") return DType::kF32;
+  if (word == "int8") return DType::kI8;
+  if (word == "fp8" || word == "fp8_e4m3") return DType::kF8E4M3;
+  if (word == "fp8_e5m2") {
+    fail(Code::kUnsupported, "--kv-cache-dtype {}: not available in this version; use fp8_e4m3",
+         word);
+  }
+  fail(Code::kInvalidArgument,
+       "--kv-cache-dtype must be auto, bfloat16 (bf16), float32, int8 or fp8_e4m3 (fp8), got '{}'",
+       word);
+}
+
+void add_mmap_flag(CLI::App& app, std::string& value) {
+  add(app, kModelGroup, "--mmap", value,
+      "Of a packed folder (erne convert --pack): on reads the weights where they are mapped, off "
+      "copies them into huge pages, auto copies where the file system has none")
+      ->capture_default_str();
+}
+
+std::optional<WeightPlace> parse_mmap(const std::string& word) {
+  if (word == "auto") return std::nullopt;
+  if (word == "on") return WeightPlace::kMapped;
+  if (word == "off") return WeightPlace::kCopied;
+  fail(Code::kInvalidArgument, "--mmap must be auto, on or off, got '{}'", word);
+}
+
 void add_engine_flags(CLI::App& app, EngineFlags& flags) {
   add_model_flags(app, flags);
   add_weight_flags(app, flags);
+  add_mmap_flag(app, flags.mmap);
   add_compute_flags(app, flags);
   add_memory_flags(app, flags);
 }
@@ -241,8 +279,10 @@ EngineOptions to_engine_options(const EngineFlags& flags) {
   options.dtype = weights.dtype;
   options.quantization = weights.quantization;
   options.inputs = weights.inputs;
+  options.weight_place = parse_mmap(flags.mmap);
   options.schedule_policy = parse_policy(flags.schedule_policy);
   options.num_threads = flags.threads;
+  options.numa = parse_numa(flags.numa);
   options.context_length = flags.context_length;
   options.max_total_tokens = flags.max_total_tokens;
   options.mem_fraction_static = flags.mem_fraction_static;

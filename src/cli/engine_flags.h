@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "cpu/cpu_device.h"
 #include "engine/engine.h"
 #include "tensor/dtype.h"
 
@@ -45,7 +46,7 @@ void add_weight_flags(CLI::App& app, WeightFlags& flags);
 struct WeightChoice {
   std::optional<DType> dtype;  ///< nullopt: as the checkpoint
   QuantizationPlan quantization;
-  Inputs inputs = Inputs::kFull;
+  std::optional<Inputs> inputs;  ///< nullopt: as the checkpoint
 };
 
 /// --dtype auto is nullopt; bfloat16|bf16, float32|fp32|float, float16|half|fp16 (f16 weights
@@ -55,7 +56,9 @@ WeightChoice parse_weight_flags(const WeightFlags& flags);
 
 struct EngineFlags : ModelFlags, WeightFlags {
   std::string device = "auto";
+  std::string mmap = "auto";
   int threads = 0;
+  std::string numa = "auto";
   std::optional<int64_t> context_length;
   std::optional<int64_t> max_total_tokens;
   double mem_fraction_static = 0.88;
@@ -72,6 +75,21 @@ struct EngineFlags : ModelFlags, WeightFlags {
   double schedule_conservativeness = 1.0;
   std::optional<uint64_t> random_seed;
 };
+
+/// Adds --mmap in the group "Model".
+void add_mmap_flag(CLI::App& app, std::string& value);
+/// The place of a packed folder's weights; nullopt for auto. Throws Error{kInvalidArgument}.
+std::optional<WeightPlace> parse_mmap(const std::string& word);
+
+/// Adds --threads and --numa.
+void add_thread_flags(CLI::App& app, int& threads, std::string& numa);
+/// Throws Error{kInvalidArgument}.
+NumaPolicy parse_numa(const std::string& word);
+
+/// Adds --kv-cache-dtype.
+void add_kv_cache_flag(CLI::App& app, const char* group, std::string& value);
+/// nullopt for auto. Throws Error{kInvalidArgument, kUnsupported} naming the flag.
+std::optional<DType> parse_cache_dtype(const std::string& word);
 
 /// Adds the flags in the groups "Model" and "Memory and scheduling". `flags` must outlive the
 /// parse. A flag given twice takes its last value.

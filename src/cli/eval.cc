@@ -91,7 +91,7 @@ void run_ppl(const PplFlags& flags) {
   if (run.windows.method == WindowMethod::kSecondHalf && tokenizer->add_bos())
     run.text.window_start = tokenizer->bos_id();
   const std::unique_ptr<Device> device = make_run_device(flags.model);
-  const LoadOptions load = to_load_options(flags.model, "auto", checkpoint->config());
+  const LoadOptions load = to_load_options(flags.model, "auto", *checkpoint);
   const std::unique_ptr<TextModel> model = load_within_memory(checkpoint, *device, load);
   run.dtype = model->dtype();
   run.device = device->info().detail;

@@ -18,6 +18,7 @@
 #include "cli/verbs.h"
 #include "model/checkpoint.h"
 #include "model/layout.h"
+#include "model/packed_weights.h"
 #include "model/quantization.h"
 
 namespace erne::cli {
@@ -113,6 +114,13 @@ OrderedJson to_json(const Summary& summary, bool with_tensors) {
   json["model_type"] = config.model_type;
   json["layout"] = layout_name(summary.checkpoint.layout());
   if (!config.quant_method.empty()) json["quant_method"] = config.quant_method;
+  if (const PackedWeights* packed = summary.checkpoint.packed()) {
+    json["packed"] = {{"flags", packed->flags},
+                      {"device", packed->device},
+                      {"source", packed->source},
+                      {"linears", packed->linears.size()},
+                      {"bytes", packed->data.size()}};
+  }
   json["num_hidden_layers"] = config.num_layers;
   json["hidden_size"] = config.hidden_size;
   json["num_attention_heads"] = config.num_heads;
@@ -231,6 +239,11 @@ void print_text(const Summary& summary, bool with_tensors) {
   fmt::print("  stored        {} layout, {} in {} file(s), {} tensors ({})\n",
              layout_name(checkpoint.layout()), human_bytes(summary.stored_bytes),
              summary.files.size(), summary.entries.size(), dtypes);
+  if (const PackedWeights* packed = checkpoint.packed()) {
+    fmt::print("  packed        {} linears, {}, {}\n                for {}, from {}\n",
+               packed->linears.size(), human_bytes(packed->data.size()), packed->flags,
+               packed->device, packed->source);
+  }
   if (!c.quant_method.empty())
     fmt::print("  quantised     by {} (`memory needed` below is that of the unquantised model)\n",
                c.quant_method);

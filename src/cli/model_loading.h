@@ -17,17 +17,20 @@ namespace erne::cli {
 /// An empty dtype is what the verb takes by itself.
 struct RunFlags : ModelFlags, WeightFlags {
   RunFlags() { dtype.clear(); }
+  std::string mmap = "auto";
+  std::string kv_cache_dtype = "auto";
   int threads = 0;
+  std::string numa = "auto";
 };
 
-/// add_model_flags, add_weight_flags and --threads. `dtype_default` ends the help of --dtype.
-/// `flags` must outlive the parse.
+/// add_model_flags, add_weight_flags, --mmap, --kv-cache-dtype, --threads and --numa.
+/// `dtype_default` ends the help of --dtype. `flags` must outlive the parse.
 void add_run_flags(CLI::App& app, RunFlags& flags, const std::string& dtype_default);
 
 /// dtype "auto" is the checkpoint's own type (float16 computes in bfloat16), an empty one
-/// `default_dtype`.
-LoadOptions to_load_options(WeightFlags flags, const std::string& default_dtype,
-                            const TextConfig& config);
+/// `default_dtype` (of a packed folder: auto).
+LoadOptions to_load_options(RunFlags flags, const std::string& default_dtype,
+                            const Checkpoint& checkpoint);
 
 /// A device with flags.threads threads. Throws Error{kInvalidArgument} for fewer than 0.
 std::unique_ptr<Device> make_run_device(const RunFlags& flags);

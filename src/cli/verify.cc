@@ -70,13 +70,14 @@ bool verify_golden(const VerifyFlags& flags) {
   const std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::open(find_model(flags.model));
   const Golden golden = read_golden(flags.golden, checkpoint->config());
   const std::unique_ptr<Device> device = make_run_device(flags.model);
-  const LoadOptions load = to_load_options(flags.model, "float32", checkpoint->config());
+  const LoadOptions load = to_load_options(flags.model, "float32", *checkpoint);
   const auto model = load_within_memory(checkpoint, *device, load);
   const VerifyReport report = verify(*model, *device, golden, options);
   if (flags.json) {
     Json out = {{"model_path", flags.model.model_path},
                 {"golden", flags.golden},
                 {"dtype", std::string(dtype_name(load.dtype))},
+                {"kv_cache_dtype", flags.model.kv_cache_dtype},
                 {"device", device->info().detail},
                 {"chunk", options.chunk},
                 {"batch", options.batch},

@@ -70,6 +70,7 @@ Json to_json(const RunFlags& model, const BaselineFlags& flags, const Comparison
           {"text", flags.text.text},
           {"dtype", std::string(dtype_name(c.dtype))},
           {"baseline_dtype", std::string(dtype_name(c.baseline_dtype))},
+          {"kv_cache_dtype", model.kv_cache_dtype},
           {"device", c.device},
           {"window", c.windows.window},
           {"stride", c.windows.stride},
@@ -146,11 +147,11 @@ bool verify_against_baseline(const RunFlags& model_flags, const BaselineFlags& f
   text.windows = cut_windows(static_cast<int64_t>(text.ids.size()), c.windows);
   c.num_windows = text.windows.size();
   const std::unique_ptr<Device> device = make_run_device(model_flags);
-  const auto load = [&](const Source& from, const WeightFlags& weights) {
+  const auto load = [&](const Source& from, const RunFlags& run) {
     return load_within_memory(from.checkpoint, *device,
-                              to_load_options(weights, "auto", from.checkpoint->config()));
+                              to_load_options(run, "auto", *from.checkpoint));
   };
-  WeightFlags baseline_weights;
+  RunFlags baseline_weights;
   baseline_weights.dtype = flags.dtype;
   const auto baseline = load(baseline_source, baseline_weights);
   const auto model = load(source, model_flags);

@@ -14,6 +14,8 @@
 #include "cpu/pack.h"
 #include "cpu/rope_table.h"
 #include "cpu/routing.h"
+#include "cpu/split.h"
+#include "cpu/topology.h"
 #include "cpu/workspace.h"
 #include "tensor/host_pool.h"
 
@@ -44,12 +46,15 @@ uint64_t usable_memory() {
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice(int num_threads, const Kernels& kernels)
-      : kernels_(kernels), pool_(num_threads), workspace_(pool_.num_threads()) {
-    info_ = {
-        "cpu",
-        fmt::format("{}, {}, {} threads", processor_name(), kernels_.name, pool_.num_threads()),
-        usable_memory()};
+  CpuDevice(const Kernels& kernels, Placement placement)
+      : kernels_(kernels),
+        memory_(std::move(placement.memory)),
+        pool_(placement.num_threads, std::move(placement.threads)),
+        workspace_(pool_.num_threads()) {
+    info_ = {"cpu",
+             fmt::format("{}, {}, {} threads{}", processor_name(), kernels_.name,
+                         pool_.num_threads(), placement.text),
+             usable_memory(), pool_.num_threads(), placement.num_nodes};
   }
 
   const DeviceInfo& info() const override { return info_; }
@@ -59,6 +64,12 @@ class CpuDevice final : public Device {
   Linear pack_codes(std::span<const CodeRows* const> blocks, DType dtype, Inputs inputs,
                     LinearKind kind, std::span<const float> bias) override;
   size_t code_bytes(int64_t n, int64_t k, const CodeFormat& format, LinearKind kind) const override;
+  std::string weight_layout(DType dtype, const std::optional<CodeFormat>& codes) const override {
+    return layout_name(codes ? code_kernel(codes->type, Inputs::kFull).layout
+                             : float_kernel(dtype).layout);
+  }
+  Linear open_linear(const PackedWeight& w, Inputs inputs, WeightPlace place,
+                     std::span<const float> bias) override;
   size_t linear_bytes(int64_t n, int64_t k, DType dtype, LinearKind kind) const override {
     return packed_bytes(float_kernel(dtype).layout, n, k, dtype, kind);
   }
@@ -79,6 +90,7 @@ class CpuDevice final : public Device {
   void expert_linear(const Tensor& x, ExpertRows rows, std::span<const Linear> experts,
                      const Routing& routing, Epilogue epilogue, const Tensor& y) override;
   void expert_combine(const Tensor& y, const Routing& routing, const Tensor& x) override;
+  void bind_caller() override { pool_.bind_caller(); }
   void synchronize() override {}  // every call returns when its work is done
 
  private:
@@ -91,18 +103,25 @@ class CpuDevice final : public Device {
   const LinearKernel& kernel(const Linear& w) const {
     return w.codes ? code_kernel(w.codes->type, w.inputs) : float_kernel(w.dtype);
   }
+  /// Memory for the data of a weight.
+  Buffer take(size_t bytes) {
+    Buffer data = weights_.take(bytes);
+    if (memory_.interleave_weights) memory_.interleave(data.data(), bytes);
+    return data;
+  }
   /// Bias and scratch of a weight whose data is packed.
   void finish_packing(Linear& linear, std::span<const float> bias);
   static LinearTask linear_task(const Tensor& x, const Linear& w, Epilogue epilogue,
                                 const Tensor& y);
 
   const Kernels& kernels_;
+  MemoryNodes memory_;
   ThreadPool pool_;
   HostPool weights_;
   Workspace workspace_;
   RopeTable rope_;
   AttentionPlan attention_;
-  std::vector<int64_t> expert_cost_;
+  ExpertShares expert_shares_;
   DeviceInfo info_;
 };
 
@@ -119,7 +138,7 @@ Linear CpuDevice::pack_linear(std::span<const MatrixView> blocks, DType dtype, L
   }
   linear.dtype = dtype;
   linear.kind = kind;
-  linear.data = weights_.take(linear_bytes(linear.n, linear.k, dtype, kind));
+  linear.data = take(linear_bytes(linear.n, linear.k, dtype, kind));
   pack_weight(blocks, kernel(linear).layout, dtype, kind, pool_, linear.data.data());
   finish_packing(linear, bias);
   return linear;
@@ -141,8 +160,42 @@ Linear CpuDevice::pack_codes(std::span<const CodeRows* const> blocks, DType dtyp
   linear.dtype = dtype;
   linear.inputs = inputs;
   linear.kind = kind;
-  linear.data = weights_.take(code_bytes(linear.n, linear.k, *linear.codes, kind));
+  linear.data = take(code_bytes(linear.n, linear.k, *linear.codes, kind));
   pack_code_rows(blocks, kernel(linear).layout, kind, pool_, linear.data.data());
+  finish_packing(linear, bias);
+  return linear;
+}
+
+Linear CpuDevice::open_linear(const PackedWeight& w, Inputs inputs, WeightPlace place,
+                              std::span<const float> bias) {
+  if (w.layout != weight_layout(w.dtype, w.codes)) {
+    fail(Code::kUnsupported, "weights of layout '{}'; this device reads '{}'", w.layout,
+         weight_layout(w.dtype, w.codes));
+  }
+  const size_t bytes =
+      w.codes ? code_bytes(w.n, w.k, *w.codes, w.kind) : linear_bytes(w.n, w.k, w.dtype, w.kind);
+  if (w.data.size() != bytes)
+    fail(Code::kCorrupt, "{} bytes for a weight of {}", w.data.size(), bytes);
+  ERNE_CHECK(reinterpret_cast<uintptr_t>(w.data.data()) % 64 == 0);
+  Linear linear;
+  linear.n = w.n;
+  linear.k = w.k;
+  linear.dtype = w.dtype;
+  linear.codes = w.codes;
+  linear.inputs = inputs;
+  linear.kind = w.kind;
+  if (place == WeightPlace::kMapped) {  // kernels only read: the mapping stays as it is
+    linear.data = Buffer(const_cast<std::byte*>(w.data.data()), bytes, nullptr);
+  } else {
+    linear.data = take(bytes);
+    const int64_t units = linear_units(kernel(linear).layout, w.n, w.kind);
+    const auto unit_bytes = static_cast<int64_t>(bytes) / units;
+    each_own_unit(pool_, units, [&](int64_t begin, int64_t end) {
+      std::memcpy(linear.data.as<std::byte>() + begin * unit_bytes,
+                  w.data.data() + begin * unit_bytes,
+                  static_cast<size_t>((end - begin) * unit_bytes));
+    });
+  }
   finish_packing(linear, bias);
   return linear;
 }
@@ -167,7 +220,9 @@ void CpuDevice::finish_packing(Linear& linear, std::span<const float> bias) {
 
 KvCache CpuDevice::make_kv_cache(const KvCacheSpec& spec, int32_t num_blocks) {
   ERNE_CHECK(num_blocks >= 0);
-  return {spec, num_blocks, Buffer::host(kv_block_bytes(spec) * static_cast<size_t>(num_blocks))};
+  Buffer data = Buffer::host(kv_block_bytes(spec) * static_cast<size_t>(num_blocks));
+  memory_.interleave(data.data(), data.size());  // every thread reads every sequence's pages
+  return {spec, num_blocks, std::move(data)};
 }
 
 void CpuDevice::embed(const MatrixView& table, std::span<const int32_t> ids, const Tensor& x) {
@@ -215,26 +270,7 @@ LinearTask CpuDevice::linear_task(const Tensor& x, const Linear& w, Epilogue epi
 void CpuDevice::linear(const Tensor& x, const Linear& w, Epilogue epilogue, const Tensor& y) {
   const LinearKernel& k = kernel(w);
   const LinearTask task = linear_task(x, w, epilogue, y);
-  const int64_t units = linear_units(k.layout, w.n, w.kind);
-  const int64_t max_rows = k.block_rows(w.k);
-  const int64_t blocks = (task.m + max_rows - 1) / max_rows;
-  const int64_t y_row_bytes = task.y_stride * (task.y_bf16 ? 2 : 4);
-  const int64_t x_row_bytes = task.x_stride * (w.dtype == DType::kBF16 ? 2 : 4);
-  // Row blocks outermost: a thread packs the rows of its block once and runs them through many
-  // panels.
-  pool_.parallel_for(blocks * units, 1, [&](int64_t begin, int64_t end, int thread) {
-    while (begin < end) {
-      const int64_t block = begin / units;
-      const int64_t stop = std::min(end, (block + 1) * units);
-      const int64_t first_row = block * task.m / blocks;
-      LinearTask part = task;
-      part.m = (block + 1) * task.m / blocks - first_row;
-      part.x = static_cast<const uint8_t*>(task.x) + first_row * x_row_bytes;
-      part.y = static_cast<uint8_t*>(task.y) + first_row * y_row_bytes;
-      k.run(part, begin - block * units, stop - block * units, workspace_.of(thread));
-      begin = stop;
-    }
-  });
+  run_linear(k, task, linear_units(k.layout, w.n, w.kind), pool_, workspace_);
 }
 
 void CpuDevice::rope_store(const Tensor& qkv, const Batch& batch, const RopeArgs& args,
@@ -305,27 +341,11 @@ void CpuDevice::expert_linear(const Tensor& x, ExpertRows rows, std::span<const 
   const int64_t max_rows = k.block_rows(experts[0].k);
   const auto x_row_bytes = x.dim(1) * static_cast<int64_t>(dtype_bytes(x.dtype));
   const auto y_row_bytes = y.dim(1) * static_cast<int64_t>(dtype_bytes(y.dtype));
-  // Every panel of an expert costs about its rows, and at least its bytes; threads get equal shares
-  // of the total.
-  constexpr int64_t kMinRows = 8;
-  expert_cost_.assign(experts.size() + 1, 0);
-  for (size_t e = 0; e < experts.size(); ++e) {
-    const int64_t count = routing.expert_start[e + 1] - routing.expert_start[e];
-    expert_cost_[e + 1] = expert_cost_[e] + (count > 0 ? units * std::max(count, kMinRows) : 0);
-  }
-  pool_.parallel_for(expert_cost_.back(), 1, [&](int64_t begin, int64_t end, int thread) {
-    for (size_t e = 0; e < experts.size(); ++e) {
-      const int64_t cost = (expert_cost_[e + 1] - expert_cost_[e]) / units;
-      if (cost == 0 || expert_cost_[e + 1] <= begin || expert_cost_[e] >= end) continue;
-      // A unit belongs to the range in which it starts.
-      const auto unit_from = [&](int64_t at) {
-        return std::clamp<int64_t>((at - expert_cost_[e] + cost - 1) / cost, 0, units);
-      };
-      const int64_t first = begin <= expert_cost_[e] ? 0 : unit_from(begin);
-      const int64_t last = unit_from(end);
-      const int64_t slot = routing.expert_start[e];
+  expert_shares_.plan({routing.expert_start, experts.size() + 1}, units);
+  pool_.each_thread([&](int thread) {
+    expert_shares_.each(pool_, thread, [&](size_t e, int64_t first, int64_t last) {
       const int64_t slot_end = routing.expert_start[e + 1];
-      for (int64_t s = slot; first < last && s < slot_end; s += max_rows) {
+      for (int64_t s = routing.expert_start[e]; first < last && s < slot_end; s += max_rows) {
         LinearTask task = linear_task(x, experts[e], epilogue, y);
         task.m = std::min<int64_t>(max_rows, slot_end - s);
         task.y = y.ptr<uint8_t>() + s * y_row_bytes;
@@ -336,7 +356,7 @@ void CpuDevice::expert_linear(const Tensor& x, ExpertRows rows, std::span<const 
         }
         k.run(task, first, last, workspace_.of(thread));
       }
-    }
+    });
   });
 }
 
@@ -354,8 +374,18 @@ void CpuDevice::expert_combine(const Tensor& y, const Routing& routing, const Te
 }  // namespace
 }  // namespace cpu
 
-std::unique_ptr<Device> make_cpu_device(int num_threads, std::string_view isa) {
-  return std::make_unique<cpu::CpuDevice>(num_threads, cpu::select_kernels(isa));
+std::unique_ptr<Device> make_cpu_device(int num_threads, std::string_view isa, NumaPolicy numa) {
+  const cpu::Kernels& kernels = cpu::select_kernels(isa);
+  return std::make_unique<cpu::CpuDevice>(
+      kernels, cpu::place_threads(cpu::Topology::of_machine(), num_threads, numa));
 }
+
+namespace cpu {
+
+std::unique_ptr<Device> make_placed_device(std::string_view isa, Placement placement) {
+  return std::make_unique<CpuDevice>(select_kernels(isa), std::move(placement));
+}
+
+}  // namespace cpu
 
 }  // namespace erne

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "cpu/split.h"
 
 namespace erne::cpu {
 namespace {
@@ -71,11 +72,10 @@ void pack(std::span<const MatrixView> blocks, const WeightLayout& layout, Linear
   const int64_t panel_size = round_up(k, layout.k_align) * layout.panel;
   const int64_t parts = kind == LinearKind::kGateUp ? 2 : 1;
   const int64_t columns = n / parts;
-  const int64_t panels = linear_units(layout, n, kind) * parts;
-  pool.parallel_for(panels, 1, [&](int64_t begin, int64_t end, int) {
+  each_own_unit(pool, linear_units(layout, n, kind), [&](int64_t begin, int64_t end) {
     std::vector<float> row_f32(static_cast<size_t>(k));
     std::vector<T> row(static_cast<size_t>(k));
-    for (int64_t p = begin; p < end; ++p) {
+    for (int64_t p = begin * parts; p < end * parts; ++p) {
       const int64_t first = p / parts * layout.panel;
       const int64_t rows = std::min<int64_t>(layout.panel, columns - first);
       pack_panel(blocks, layout, p % parts * columns + first, rows, dst + p * panel_size, row_f32,
@@ -85,6 +85,11 @@ void pack(std::span<const MatrixView> blocks, const WeightLayout& layout, Linear
 }
 
 }  // namespace
+
+std::string layout_name(const WeightLayout& layout) {
+  return fmt::format("cpu{}/panel {}/group {}/align {}/offset {}", kPackVersion, layout.panel,
+                     layout.k_group, layout.k_align, layout.int8_offset);
+}
 
 int64_t linear_units(const WeightLayout& layout, int64_t n, LinearKind kind) {
   const int64_t columns = kind == LinearKind::kGateUp ? n / 2 : n;

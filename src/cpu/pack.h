@@ -2,12 +2,21 @@
 #pragma once
 
 #include <span>
+#include <string>
 
 #include "base/thread_pool.h"
 #include "cpu/kernels.h"
 #include "device/device.h"
 
 namespace erne::cpu {
+
+/// Counts up whenever the bytes of a packed weight change their meaning without a change of
+/// WeightLayout or CodeLayout: kept weights of another version are refused.
+inline constexpr int kPackVersion = 1;
+
+/// "cpu1/panel 32/group 2/align 2/offset 0": what must be equal for kernels to read a weight that
+/// was packed elsewhere.
+std::string layout_name(const WeightLayout& layout);
 
 /// Units of work of a linear: panels, or gate-up pairs of panels.
 int64_t linear_units(const WeightLayout& layout, int64_t n, LinearKind kind);

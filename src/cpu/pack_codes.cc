@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "cpu/pack.h"
+#include "cpu/split.h"
 
 namespace erne::cpu {
 namespace {
@@ -141,10 +142,9 @@ void pack_code_rows(std::span<const CodeRows* const> blocks, const WeightLayout&
   int64_t n = 0;
   for (const CodeRows* block : blocks) n += block->rows();
   const int64_t columns = n / parts;
-  const int64_t panels = linear_units(layout, n, kind) * parts;
-  pool.parallel_for(panels, 1, [&](int64_t begin, int64_t end, int) {
+  each_own_unit(pool, linear_units(layout, n, kind), [&](int64_t begin, int64_t end) {
     RowPacker packer(layout, blocks[0]->format(), blocks[0]->cols());
-    for (int64_t p = begin; p < end; ++p) {
+    for (int64_t p = begin * parts; p < end * parts; ++p) {
       uint8_t* panel = static_cast<uint8_t*>(dst) + p * packer.panel_bytes();
       const int64_t first = p / parts * layout.panel;
       const int64_t rows = std::min<int64_t>(layout.panel, columns - first);

@@ -19,29 +19,11 @@
 #include <string>
 #include <vector>
 
-#include "tensor/buffer.h"
-#include "tensor/code_rows.h"
+#include "base/error.h"
+#include "device/linear.h"
 #include "tensor/tensor.h"
 
 namespace erne {
-
-/// How rows of a linear weight relate: kGateUp holds gate rows then up rows (equal counts) for
-/// Epilogue::kSiluMul.
-enum class LinearKind : uint8_t { kPlain, kGateUp };
-
-/// A linear weight [n, k] in the layout of the device that packed it. n counts all rows (gate and
-/// up both).
-struct Linear {
-  int64_t n = 0;
-  int64_t k = 0;
-  DType dtype = DType::kF32;        ///< of the inputs, and of the weight unless quantised
-  std::optional<CodeFormat> codes;  ///< how a quantised weight is stored
-  Inputs inputs = Inputs::kFull;    ///< of a quantised weight
-  LinearKind kind = LinearKind::kPlain;
-  Buffer data;
-  Buffer bias;  ///< f32 [n], or empty
-  size_t bytes() const { return data.size() + bias.size(); }
-};
 
 /// What happens to the f32 sums of a linear before they are stored.
 enum class Epilogue : uint8_t {
@@ -127,6 +109,8 @@ struct DeviceInfo {
   std::string name;       ///< "cpu"
   std::string detail;     ///< "AMD EPYC, avx512_bf16, 2 threads"
   uint64_t memory_bytes;  ///< that this process may use
+  int num_threads = 0;    ///< that compute
+  int memory_nodes = 1;   ///< whose memory it places by itself
 };
 
 class Device {
@@ -150,6 +134,17 @@ class Device {
   /// Bytes that pack_codes would allocate for the data.
   virtual size_t code_bytes(int64_t n, int64_t k, const CodeFormat& format,
                             LinearKind kind) const = 0;
+  /// Names the order in which pack_linear (codes absent) or pack_codes put a weight's bytes, down
+  /// to its version. Devices that give the same name read each other's weights; empty: this
+  /// device's weights cannot be kept.
+  virtual std::string weight_layout(DType /*dtype*/,
+                                    const std::optional<CodeFormat>& /*codes*/) const {
+    return {};
+  }
+  /// Takes a weight that was packed before. Throws Error{kUnsupported} for another layout,
+  /// Error{kCorrupt} where w.data has not the size that n and k ask for.
+  virtual Linear open_linear(const PackedWeight& w, Inputs inputs, WeightPlace place,
+                             std::span<const float> bias);
   virtual size_t kv_block_bytes(const KvCacheSpec& spec) const = 0;
   virtual KvCache make_kv_cache(const KvCacheSpec& spec, int32_t num_blocks) = 0;
 
@@ -181,8 +176,15 @@ class Device {
   /// x[t, :] += sum over the token's choices, in top-k order, of weights[t, j] * y[slot_of[t, j],
   /// :]; f32.
   virtual void expert_combine(const Tensor& y, const Routing& routing, const Tensor& x) = 0;
+  /// Called once by the thread that will issue every step from now on.
+  virtual void bind_caller() {}
   /// Returns when everything issued so far has finished.
   virtual void synchronize() = 0;
 };
+
+inline Linear Device::open_linear(const PackedWeight& w, Inputs /*inputs*/, WeightPlace /*place*/,
+                                  std::span<const float> /*bias*/) {
+  fail(Code::kUnsupported, "device {} cannot use weights of layout '{}'", info().name, w.layout);
+}
 
 }  // namespace erne

@@ -100,6 +100,7 @@ void Engine::State::step() {
 
 // An exception in a step ends the requests in flight, never the engine.
 void Engine::State::run() {
+  if (model.device != nullptr) model.device->bind_caller();
   while (!stopping.load()) {
     try {
       step();

@@ -23,20 +23,24 @@
 namespace erne {
 
 class Tokenizer;
+enum class WeightPlace : uint8_t;
+enum class NumaPolicy : uint8_t;
 struct TextConfig;
 struct GenerationConfig;
 
 enum class SchedulePolicy { kFcfs, kLongestPrefix, kLongestOutput, kRandom };
 
 struct EngineOptions {
-  std::filesystem::path model_path;  ///< a folder
-  std::string device = "cpu";        ///< "cpu", "null"
-  std::optional<DType> dtype;        ///< absent: from the checkpoint (f16 computes in bf16)
-  QuantizationPlan quantization;     ///< rounds weights that the checkpoint holds as numbers
-  Inputs inputs = Inputs::kFull;     ///< of quantised linears
+  std::filesystem::path model_path;         ///< a folder
+  std::string device = "cpu";               ///< "cpu", "null"
+  std::optional<DType> dtype;               ///< absent: from the checkpoint (f16 computes in bf16)
+  QuantizationPlan quantization;            ///< rounds weights that the checkpoint holds as numbers
+  std::optional<Inputs> inputs;             ///< of quantised linears; absent: as the folder says
+  std::optional<WeightPlace> weight_place;  ///< of a packed folder's linears, as in LoadOptions
   /// Of the KV cache: kF32 (with float32 only), kBF16, kI8 or kF8E4M3; absent: dtype.
   std::optional<DType> cache_dtype;
   int num_threads = 0;  ///< 0: all cores
+  NumaPolicy numa{};
   std::optional<int64_t> context_length;
   std::optional<int64_t> max_total_tokens;  ///< KV pool; absent: from memory
   double mem_fraction_static = 0.88;

@@ -1,12 +1,15 @@
 #include "engine/loaded_model.h"
 
+#include <malloc.h>
+
 #include <algorithm>
+#include <filesystem>
+#include <future>
 
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/progress.h"
-#include "base/thread_pool.h"
 #include "cpu/cpu_device.h"
 #include "engine/memory.h"
 #include "engine/validate.h"
@@ -72,12 +75,12 @@ int64_t usual_step_tokens(const EngineOptions& o) {
 
 void load_on_cpu(EngineOptions& options, std::shared_ptr<const Checkpoint> checkpoint,
                  LoadedModel& m) {
-  m.device = make_cpu_device(options.num_threads);
-  if (options.num_threads == 0) options.num_threads = available_cores();
+  m.device = make_cpu_device(options.num_threads, "", options.numa);
+  options.num_threads = m.device->info().num_threads;
   options.dtype = compute_dtype(options, m.config);
   options.cache_dtype = options.cache_dtype.value_or(*options.dtype);
   const LoadOptions load{*options.dtype, options.show_progress, options.quantization,
-                         options.inputs, options.cache_dtype};
+                         options.inputs, options.cache_dtype,   options.weight_place};
   check_weights_fit(packed_weight_bytes(*checkpoint, *m.device, load), available_memory_bytes(),
                     *options.dtype);
   m.model = TextModel::load(std::move(checkpoint), *m.device, load);
@@ -88,7 +91,10 @@ void load_on_cpu(EngineOptions& options, std::shared_ptr<const Checkpoint> check
   const size_t workspace = m.model->arena_bytes(std::max(step_tokens, step_rows), step_rows);
   const KvCacheSpec spec = m.model->kv_spec(options.page_size);
   const size_t block_bytes = m.device->kv_block_bytes(spec);
-  const uint64_t free_bytes = available_memory_bytes();
+  // Mapped weights are page cache, which counts as free; taken for anything else, it would be read
+  // again and again.
+  const uint64_t available = available_memory_bytes();
+  const uint64_t free_bytes = available - std::min(available, m.model->mapped_bytes());
   options.max_total_tokens = plan_pool_tokens(options, block_bytes, free_bytes, workspace);
   const auto num_blocks = static_cast<int32_t>(*options.max_total_tokens / options.page_size);
   m.kv_bytes = block_bytes * static_cast<uint64_t>(num_blocks);
@@ -98,6 +104,13 @@ void load_on_cpu(EngineOptions& options, std::shared_ptr<const Checkpoint> check
   m.workspace_bytes = workspace;
   const uint64_t taken = m.kv_bytes + workspace;
   m.free_bytes = free_bytes > taken ? free_bytes - taken : 0;
+}
+
+// What parsing took (tens of megabytes) goes back to the system before the weights need it.
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& folder) {
+  auto tokenizer = Tokenizer::load(folder);
+  ::malloc_trim(0);
+  return tokenizer;
 }
 
 void load_null(EngineOptions& options, LoadedModel& m) {
@@ -139,8 +152,11 @@ LoadedModel load_model(EngineOptions& options) {
     m.config = checkpoint->config();
     m.generation = checkpoint->generation_config();
     resolve_context(options, m.config);
-    if (!options.skip_tokenizer) m.tokenizer = Tokenizer::load(options.model_path);
+    std::future<std::unique_ptr<Tokenizer>> tokenizer;  // beside the weights
+    if (!options.skip_tokenizer)
+      tokenizer = std::async(std::launch::async, load_tokenizer, options.model_path);
     load_on_cpu(options, std::move(checkpoint), m);
+    if (tokenizer.valid()) m.tokenizer = tokenizer.get();
   } else if (options.device == "null") {
     m.config = TextConfig::load(options.model_path);
     m.generation = GenerationConfig::load(options.model_path);

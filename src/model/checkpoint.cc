@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "model/config_keys.h"
 #include "model/layout.h"
+#include "model/packed_weights.h"
 #include "model/quantized_tensors.h"
 #include "tensor/safetensors.h"
 
@@ -80,9 +81,12 @@ struct Checkpoint::State {
   std::vector<SafetensorsFile> files;
   std::vector<SourceTensor> sources;
   QuantizedTensors quantized;
+  std::optional<PackedWeights> packed;
   ResolvedLayout layout;
 
   void open_shards();
+  void open_packed();
+  void resolve();
   void check_index(const WeightMap& map, const fs::path& index_path) const;
   const LocatedTensor& located(std::string_view pt_name) const;
 };
@@ -104,6 +108,31 @@ void Checkpoint::State::open_shards() {
     }
   }
   check_index(map, index_path);
+}
+
+// Linears lie in packed tensors, everything else under its own name.
+void Checkpoint::State::open_packed() {
+  files.push_back(SafetensorsFile::open(folder / kPackedFile));
+  packed = read_packed_weights(files.back());
+  for (const StoredTensor& tensor : files.back().tensors())
+    sources.push_back({&tensor, &files.back().path()});
+}
+
+void Checkpoint::State::resolve() {
+  std::vector<SourceTensor> numbers = sources;
+  std::unordered_set<std::string> elsewhere;
+  if (packed) {
+    std::erase_if(numbers, [](const SourceTensor& source) {
+      return source.stored->info.name.ends_with(kPackedSuffix);
+    });
+    for (const ExpectedTensor& tensor : expected_tensors(config)) {
+      if (tensor.kind == TensorKind::kLinear) elsewhere.insert(tensor.name);
+    }
+  } else {
+    quantized = take_quantized(numbers, config);
+    for (const auto& [name, rows] : quantized) elsewhere.insert(name);
+  }
+  layout = resolve_layout(numbers, config, folder.string(), elsewhere);
 }
 
 void Checkpoint::State::check_index(const WeightMap& map, const fs::path& index_path) const {
@@ -148,12 +177,8 @@ std::unique_ptr<Checkpoint> Checkpoint::open(const fs::path& folder) {
   state->folder = folder;
   state->config = TextConfig::load(folder);
   state->generation = GenerationConfig::load(folder);
-  state->open_shards();
-  std::vector<SourceTensor> numbers = state->sources;
-  state->quantized = take_quantized(numbers, state->config);
-  std::unordered_set<std::string> elsewhere;
-  for (const auto& [name, rows] : state->quantized) elsewhere.insert(name);
-  state->layout = resolve_layout(numbers, state->config, folder.string(), elsewhere);
+  is_present(folder / kPackedFile) ? state->open_packed() : state->open_shards();
+  state->resolve();
   if (const auto& unknown = state->layout.unknown; !unknown.empty()) {
     log::warn("{}: {} tensors are not part of this model and are not read, e.g. '{}'",
               folder.string(), unknown.size(), unknown.front());
@@ -168,6 +193,17 @@ const fs::path& Checkpoint::folder() const { return state_->folder; }
 const TextConfig& Checkpoint::config() const { return state_->config; }
 const GenerationConfig& Checkpoint::generation_config() const { return state_->generation; }
 CheckpointLayout Checkpoint::layout() const { return state_->layout.layout; }
+const PackedWeights* Checkpoint::packed() const {
+  return state_->packed ? &*state_->packed : nullptr;
+}
+
+void Checkpoint::refuse_packed(std::string_view done) const {
+  if (!state_->packed) return;
+  fail(Code::kInvalidArgument,
+       "{} is packed for a processor and cannot be {}; name the model that it was packed from: {}",
+       state_->folder.string(), done, state_->packed->source);
+}
+
 int Checkpoint::num_mtp_layers() const { return state_->layout.num_mtp_layers; }
 
 bool Checkpoint::has(std::string_view pt_name) const {

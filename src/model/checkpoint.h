@@ -23,6 +23,8 @@ enum class CheckpointLayout { kPt, kEarlyPt, kPaddle, kStacked };
 /// "pt", "early-pt", "paddle", "stacked": the words of `erne convert --layout`.
 std::string_view layout_name(CheckpointLayout layout);
 
+struct PackedWeights;
+
 class Checkpoint {
  public:
   /// Opens config.json and all shards, checks every header (sizes, offsets, overlaps, duplicates,
@@ -37,6 +39,12 @@ class Checkpoint {
   const TextConfig& config() const;
   const GenerationConfig& generation_config() const;
   CheckpointLayout layout() const;
+
+  /// The linears of a packed folder (packed_weights.h), which matrix() and codes() do not have;
+  /// null for any other.
+  const PackedWeights* packed() const;
+  /// Throws Error{kInvalidArgument} for a packed folder: it cannot be `done` ("quantised").
+  void refuse_packed(std::string_view done) const;
 
   /// Complete multi-token-prediction layers in the files (config.json may promise others).
   int num_mtp_layers() const;

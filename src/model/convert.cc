@@ -248,6 +248,7 @@ ConvertResult convert_folder(ConvertOptions options) {
          options.input.string());
   }
   const auto checkpoint = Checkpoint::open(options.input);
+  checkpoint->refuse_packed("converted");
   // Codes become numbers of the type that the model was quantised from.
   if (!checkpoint->config().quant_method.empty() && !options.dtype)
     options.dtype = checkpoint->config().dtype;

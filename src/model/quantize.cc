@@ -248,6 +248,7 @@ void check_input(const Checkpoint& checkpoint, const QuantizeOptions& options) {
 
 QuantizeResult quantize(const QuantizeOptions& options) {
   const auto checkpoint = Checkpoint::open(options.input);
+  checkpoint->refuse_packed("quantised");
   check_input(*checkpoint, options);
   Quantizer quantizer(*checkpoint, options);
   const std::vector<OutputWeight> weights = quantizer.plan();

@@ -98,6 +98,9 @@ std::unique_ptr<TextModel> TextModel::load(std::shared_ptr<const Checkpoint> che
 const TextConfig& TextModel::config() const { return state_->config; }
 DType TextModel::dtype() const { return state_->weights.dtype; }
 uint64_t TextModel::weight_bytes() const { return state_->weights.bytes; }
+uint64_t TextModel::mapped_bytes() const {
+  return state_->weights.is_mapped ? state_->weights.bytes : 0;
+}
 
 KvCacheSpec TextModel::kv_spec(int block_tokens) const {
   const TextConfig& c = state_->config;

@@ -21,9 +21,12 @@ struct LoadOptions {
   DType dtype = DType::kBF16;  ///< compute and weight type: kF32 or kBF16
   bool show_progress = false;
   QuantizationPlan quantization = {};  ///< rounds weights that the checkpoint holds as numbers
-  Inputs inputs = Inputs::kFull;       ///< of quantised linears
+  /// Of quantised linears; absent: as a packed folder says, else kFull.
+  std::optional<Inputs> inputs = {};
   /// Type of KvCacheSpec; absent: dtype.
   std::optional<DType> cache_dtype = {};
+  /// Of a packed folder's linears; absent: mapped where the mapping has huge pages, else copied.
+  std::optional<WeightPlace> place = {};
 };
 
 /// Sees the f32 residual stream [T, H] entering layer `layer`; layer == num_layers means the state
@@ -48,6 +51,8 @@ class TextModel {
   DType dtype() const;
   /// Bytes of all packed weights.
   uint64_t weight_bytes() const;
+  /// Those of them that are mapped pages of a packed folder: memory that counts as free elsewhere.
+  uint64_t mapped_bytes() const;
   /// Shape of the KV cache that forward() needs, of the type that LoadOptions named.
   KvCacheSpec kv_spec(int block_tokens) const;
   /// Arena bytes that a step of num_tokens tokens and num_logit_rows rows needs, from a dry run.

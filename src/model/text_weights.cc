@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "model/checkpoint.h"
+#include "model/packed_weights.h"
 #include "model/quantized_rows.h"
 
 namespace erne {
@@ -22,6 +23,17 @@ enum class Action {
   kCount,  // adds up the bytes, reads nothing
 };
 
+// A packed folder's weights are read where they lie or copied, for the whole model.
+// A device with several memory nodes copies, so that each has the rows that its threads read.
+WeightPlace weight_place(const PackedWeights& packed, std::optional<WeightPlace> wanted,
+                         const Device& device) {
+  if (!wanted && device.info().memory_nodes > 1) wanted = WeightPlace::kCopied;
+  if (wanted == WeightPlace::kCopied) return WeightPlace::kCopied;
+  bring_in_pages(packed.data.data(), packed.data.size());
+  return wanted.value_or(has_huge_pages(packed.data.data()) ? WeightPlace::kMapped
+                                                            : WeightPlace::kCopied);
+}
+
 // The rows of a linear while it is packed.
 struct Blocks {
   std::vector<MatrixView> numbers;                     // of the file
@@ -30,12 +42,18 @@ struct Blocks {
 
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, Device& device, const LoadOptions& options, Action action)
+  Loader(const Checkpoint& checkpoint, Device& device, const LoadOptions& options, Action action,
+         LinearSink sink = {})
       : checkpoint_(checkpoint),
         config_(checkpoint.config()),
         device_(device),
         options_(options),
-        action_(action) {}
+        action_(action),
+        sink_(std::move(sink)) {
+    const PackedWeights* packed = checkpoint.packed();
+    if (packed != nullptr && action == Action::kPack)
+      place_ = weight_place(*packed, options.place, device);
+  }
 
   LayerWeights layer(int index) {
     const std::string prefix = fmt::format("model.layers.{}.", index);
@@ -59,7 +77,8 @@ class Loader {
     std::vector<float> bias;
     if (config_.use_bias && checkpoint_.has("lm_head.bias"))
       bias = checkpoint_.vector("lm_head.bias", vocab);
-    return pack({{"lm_head.weight", vocab}}, config_.hidden_size, LinearKind::kPlain, bias);
+    return pack("lm_head", {{"lm_head.weight", vocab}}, config_.hidden_size, LinearKind::kPlain,
+                bias);
   }
 
   MatrixView embedding() const {
@@ -67,6 +86,7 @@ class Loader {
   }
 
   uint64_t bytes() const { return bytes_; }
+  bool is_mapped() const { return place_ == WeightPlace::kMapped; }
   /// Linears whose parts had different formats.
   int num_mixed() const { return num_mixed_; }
 
@@ -78,22 +98,23 @@ class Loader {
 
   AttentionWeights attention(const std::string& prefix) {
     AttentionWeights w;
-    w.qkv = linear(prefix,
+    w.qkv = linear(prefix, "qkv_proj",
                    {{"q_proj", config_.q_size()},
                     {"k_proj", config_.kv_size()},
                     {"v_proj", config_.kv_size()}},
                    config_.hidden_size, LinearKind::kPlain, config_.use_bias);
-    w.o = linear(prefix, {{"o_proj", config_.hidden_size}}, config_.q_size(), LinearKind::kPlain,
-                 config_.use_bias);
+    w.o = linear(prefix, "o_proj", {{"o_proj", config_.hidden_size}}, config_.q_size(),
+                 LinearKind::kPlain, config_.use_bias);
     return w;
   }
 
   MlpWeights mlp(const std::string& prefix, int64_t intermediate, bool has_bias) {
     MlpWeights w;
-    w.gate_up = linear(prefix, {{"gate_proj", intermediate}, {"up_proj", intermediate}},
-                       config_.hidden_size, LinearKind::kGateUp, has_bias);
-    w.down = linear(prefix, {{"down_proj", config_.hidden_size}}, intermediate, LinearKind::kPlain,
-                    has_bias);
+    w.gate_up =
+        linear(prefix, "up_gate_proj", {{"gate_proj", intermediate}, {"up_proj", intermediate}},
+               config_.hidden_size, LinearKind::kGateUp, has_bias);
+    w.down = linear(prefix, "down_proj", {{"down_proj", config_.hidden_size}}, intermediate,
+                    LinearKind::kPlain, has_bias);
     return w;
   }
 
@@ -129,8 +150,9 @@ class Loader {
     }
   }
 
-  Linear linear(const std::string& prefix, std::vector<Part> parts, int64_t cols, LinearKind kind,
-                bool has_bias) {
+  // `name`: of the parts together.
+  Linear linear(const std::string& prefix, const char* name, std::vector<Part> parts, int64_t cols,
+                LinearKind kind, bool has_bias) {
     std::vector<float> bias;
     for (Part& part : parts) {
       part.name = prefix + part.name;
@@ -140,7 +162,7 @@ class Loader {
       }
       part.name += ".weight";
     }
-    return pack(parts, cols, kind, bias);
+    return pack(prefix + name, parts, cols, kind, bias);
   }
 
   MatrixView numbers(const Part& part, int64_t cols) const {
@@ -177,22 +199,30 @@ class Loader {
     return result;
   }
 
-  Linear pack(const std::vector<Part>& parts, int64_t cols, LinearKind kind,
-              std::span<const float> bias) {
+  Linear pack(const std::string& name, const std::vector<Part>& parts, int64_t cols,
+              LinearKind kind, std::span<const float> bias) {
+    int64_t n = 0;
+    for (const Part& part : parts) n += part.rows;
+    if (checkpoint_.packed() != nullptr) return open(name, n, cols, kind, bias);
     const Blocks rows = blocks(parts, cols);
     std::vector<const CodeRows*> codes;
     for (const auto& block : rows.codes) codes.push_back(block.get());
     if (action_ == Action::kCount) {
-      int64_t n = 0;
-      for (const Part& part : parts) n += part.rows;
-      bytes_ += bias.size_bytes() +
-                (codes.empty() ? device_.linear_bytes(n, cols, options_.dtype, kind)
-                               : device_.code_bytes(n, cols, codes.front()->format(), kind));
+      Linear w;
+      w.n = n;
+      w.k = cols;
+      w.dtype = options_.dtype;
+      w.kind = kind;
+      if (!codes.empty()) w.codes = codes.front()->format();
+      const size_t size = data_bytes(w);
+      bytes_ += bias.size_bytes() + size;
+      if (sink_) sink_(name, w, size);
       return {};
     }
     Linear w = codes.empty()
                    ? device_.pack_linear(rows.numbers, options_.dtype, kind, bias)
-                   : device_.pack_codes(codes, options_.dtype, options_.inputs, kind, bias);
+                   : device_.pack_codes(codes, options_.dtype,
+                                        options_.inputs.value_or(Inputs::kFull), kind, bias);
     bytes_ += w.bytes();
     // The file's pages have been read for good (the embedding's come back when tokens ask for
     // them): they need not stand beside the packed weights.
@@ -200,7 +230,49 @@ class Loader {
       release_pages(static_cast<const std::byte*>(view.data),
                     static_cast<size_t>(view.rows * view.cols) * dtype_bytes(view.dtype));
     }
+    if (sink_) {
+      sink_(name, w, w.data.size());
+      return {};
+    }
     return w;
+  }
+
+  size_t data_bytes(const Linear& w) const {
+    return w.codes ? device_.code_bytes(w.n, w.k, *w.codes, w.kind)
+                   : device_.linear_bytes(w.n, w.k, w.dtype, w.kind);
+  }
+
+  // A linear of a packed folder.
+  Linear open(const std::string& name, int64_t n, int64_t k, LinearKind kind,
+              std::span<const float> bias) {
+    const PackedWeights& packed = *checkpoint_.packed();
+    const std::string where =
+        fmt::format("{}: packed weight '{}'", checkpoint_.folder().string(), name);
+    const auto it = packed.linears.find(name);
+    if (it == packed.linears.end()) fail(Code::kCorrupt, "{} is missing", where);
+    PackedWeight w = it->second;
+    if (w.n != n || w.k != k || w.kind != kind)
+      fail(Code::kCorrupt, "{} is [{}, {}], config.json asks for [{}, {}]", where, w.n, w.k, n, k);
+    if (w.layout != device_.weight_layout(w.dtype, w.codes)) {
+      fail(Code::kUnsupported,
+           "{} has the layout '{}' (packed on {}), this machine ({}) reads '{}'. Pack the model "
+           "for it: "
+           "{}",
+           where, w.layout, packed.device, device_.info().detail,
+           device_.weight_layout(w.dtype, w.codes), packed.command());
+    }
+    const size_t size = w.codes ? device_.code_bytes(n, k, *w.codes, kind)
+                                : device_.linear_bytes(n, k, w.dtype, kind);
+    if (packed_size(size) != w.data.size()) {
+      fail(Code::kCorrupt, "{} has {} bytes, {} are needed", where, w.data.size(),
+           packed_size(size));
+    }
+    w.data = w.data.first(size);
+    bytes_ += size + bias.size_bytes();
+    if (action_ == Action::kCount) return {};
+    Linear linear = device_.open_linear(w, options_.inputs.value_or(packed.inputs), place_, bias);
+    if (place_ == WeightPlace::kCopied) release_pages(w.data.data(), w.data.size());
+    return linear;
   }
 
   const Checkpoint& checkpoint_;
@@ -208,6 +280,8 @@ class Loader {
   Device& device_;
   const LoadOptions& options_;
   Action action_;
+  LinearSink sink_;
+  WeightPlace place_ = WeightPlace::kCopied;
   uint64_t bytes_ = 0;
   int num_mixed_ = 0;
 };
@@ -222,8 +296,36 @@ std::vector<float> rope_inv_freq(int head_dim, double theta) {
   return inv_freq;
 }
 
+// A packed folder is what it was made; how inputs are rounded is still free.
+void check_packed_options(const Checkpoint& checkpoint, const LoadOptions& options) {
+  const PackedWeights& packed = *checkpoint.packed();
+  if (!options.quantization.empty() || options.dtype != packed.dtype) {
+    fail(
+        Code::kInvalidArgument,
+        "{} is packed with {}, so it cannot be loaded in {} with --quantization {}; leave --dtype, "
+        "--quantization and --mixed out, or pack it anew: erne convert --pack {} OUT …",
+        checkpoint.folder().string(), packed.flags, dtype_name(options.dtype),
+        options.quantization.text(), packed.source);
+  }
+  if (options.inputs == Inputs::kInt8 && !packed.has_codes()) {
+    fail(Code::kInvalidArgument,
+         "--act-dtype int8 is about quantised weights, and {} has none: it is packed with {}",
+         checkpoint.folder().string(), packed.flags);
+  }
+}
+
 // Options that would have no effect are refused.
 void check_options(const Checkpoint& checkpoint, const LoadOptions& options) {
+  if (options.dtype != DType::kF32 && options.dtype != DType::kBF16) {
+    fail(Code::kUnsupported, "cannot compute in {}: use float32 or bfloat16",
+         dtype_name(options.dtype));
+  }
+  if (checkpoint.packed() != nullptr) return check_packed_options(checkpoint, options);
+  if (options.place) {
+    fail(Code::kInvalidArgument,
+         "--mmap is about packed folders (erne convert --pack), and {} is not one",
+         checkpoint.folder().string());
+  }
   const bool quantized = !checkpoint.config().quant_method.empty();
   if (quantized && !options.quantization.empty()) {
     fail(Code::kInvalidArgument,
@@ -249,12 +351,17 @@ uint64_t packed_weight_bytes(const Checkpoint& checkpoint, Device& device,
   return loader.bytes();
 }
 
+void visit_linears(const Checkpoint& checkpoint, Device& device, const LoadOptions& options,
+                   Visit visit, const LinearSink& sink) {
+  check_options(checkpoint, options);
+  Loader loader(checkpoint, device, options, visit == Visit::kPlan ? Action::kCount : Action::kPack,
+                sink);
+  loader.lm_head();
+  for (int i = 0; i < checkpoint.config().num_layers; ++i) loader.layer(i);
+}
+
 TextWeights load_text_weights(const Checkpoint& checkpoint, Device& device,
                               const LoadOptions& options) {
-  if (options.dtype != DType::kF32 && options.dtype != DType::kBF16) {
-    fail(Code::kUnsupported, "cannot compute in {}: use float32 or bfloat16",
-         dtype_name(options.dtype));
-  }
   check_options(checkpoint, options);
   const TextConfig& config = checkpoint.config();
   TextWeights w;
@@ -272,6 +379,7 @@ TextWeights load_text_weights(const Checkpoint& checkpoint, Device& device,
   }
   w.norm = checkpoint.vector("model.norm.weight", config.hidden_size);
   w.bytes = loader.bytes();
+  w.is_mapped = loader.is_mapped();
   if (loader.num_mixed() > 0) {
     log::info("{} linear weights are stored in parts of different types and were rounded to 8 bits",
               loader.num_mixed());

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "device/device.h"
@@ -45,12 +47,23 @@ struct TextWeights {
   Linear lm_head;               ///< [V, H]; packed from the embedding when tied
   std::vector<float> inv_freq;  ///< [D / 2], bit-equal to torch (spec text.md 3.4)
   uint64_t bytes = 0;           ///< of everything packed
+  bool is_mapped = false;       ///< linears are pages of a packed folder's file
 };
 
 /// Bytes that loading will pack on the device, so that a model that does not fit is refused before.
 /// The embedding is read from the mapped file, whose pages the system may drop, and does not count.
 uint64_t packed_weight_bytes(const Checkpoint& checkpoint, Device& device,
                              const LoadOptions& options);
+
+/// A linear on its way: its name as in packed_weights.h, the weight, bytes of its data.
+using LinearSink = std::function<void(const std::string& name, const Linear& w, size_t bytes)>;
+enum class Visit {
+  kPlan,  ///< shapes and sizes: w.data is empty
+  kPack,  ///< packs one after the other; the sink has it until it returns
+};
+/// Every linear of the model in one fixed order. Throws Error as load_text_weights does.
+void visit_linears(const Checkpoint& checkpoint, Device& device, const LoadOptions& options,
+                   Visit visit, const LinearSink& sink);
 
 /// Throws Error naming file, tensor and cause.
 TextWeights load_text_weights(const Checkpoint& checkpoint, Device& device,

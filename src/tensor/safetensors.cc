@@ -263,8 +263,8 @@ void SafetensorsFile::load(std::span<const std::byte> bytes, const std::string& 
          "{}: a header of {} bytes in a file of {} (truncated, or not safetensors; at most {})",
          what, header_bytes, bytes.size(), kMaxHeaderBytes);
   }
-  const std::string_view header(reinterpret_cast<const char*>(bytes.data()) + kPrefix,
-                                header_bytes);
+  std::string_view header(reinterpret_cast<const char*>(bytes.data()) + kPrefix, header_bytes);
+  header.remove_suffix(header.size() - (header.find_last_not_of(' ') + 1));  // what aligns the data
   if (header.empty() || header.front() != '{') {
     fail(Code::kCorrupt, "{}: the header does not begin with '{{' (not safetensors?)", what);
   }
@@ -296,7 +296,8 @@ const StoredTensor* SafetensorsFile::find(std::string_view name) const {
 
 SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
                                      std::vector<TensorInfo> tensors,
-                                     const std::map<std::string, std::string>& metadata)
+                                     const std::map<std::string, std::string>& metadata,
+                                     uint64_t data_alignment)
     : file_(path) {
   OrderedJson header = OrderedJson::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
@@ -308,8 +309,9 @@ SafetensorsWriter::SafetensorsWriter(const std::filesystem::path& path,
     data_bytes_ = end;
   }
   std::string text = dump_json(header);
-  text.resize((text.size() + 7) / 8 * 8, ' ');  // data start aligned to 8 bytes
-  const uint64_t size = text.size();
+  uint64_t size = sizeof size + text.size();
+  size = (size + data_alignment - 1) / data_alignment * data_alignment - sizeof size;
+  text.resize(size, ' ');
   file_.write(&size, sizeof size);
   file_.write(text);
   header_bytes_ = sizeof size + size;

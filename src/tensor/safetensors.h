@@ -72,11 +72,13 @@ class SafetensorsFile {
 };
 
 /// Writes one file: the table is fixed at construction, the data follow in that order in pieces of
-/// any size. The target appears whole at commit() or not at all.
+/// any size. The target appears whole at commit() or not at all. The data begin at a multiple of
+/// data_alignment bytes of the file.
 class SafetensorsWriter {
  public:
   SafetensorsWriter(const std::filesystem::path& path, std::vector<TensorInfo> tensors,
-                    const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+                    const std::map<std::string, std::string>& metadata = {{"format", "pt"}},
+                    uint64_t data_alignment = 8);
   void write(const void* data, size_t size);
   /// Throws Error{kIo}. Aborts when the bytes written are not those that the table promised.
   void commit();

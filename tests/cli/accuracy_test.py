@@ -191,6 +191,60 @@ class Accuracy(unittest.TestCase):
         self.refused(["eval", "ppl", "-m", model, "--text", self.text], 3, "not a number")
         self.refused(["verify", "-m", model, "--baseline", model, "--text", self.text], 3, "not a number")
 
+    def test_kv_cache_dtype(self):
+        model = self.case("dense-tied")
+        same = self.compare(model, model, "--dtype", "float32")
+        self.assertLess(same["kl_divergence"], 1e-9)
+        for dtype in ("int8", "fp8"):
+            report = self.compare(model, model, "--dtype", "float32", "--kv-cache-dtype", dtype)
+            self.assertGreater(report["kl_divergence"], same["kl_divergence"])
+            self.assertEqual(report["kv_cache_dtype"], dtype)
+        golden = CASES / "dense-tied" / "golden.safetensors"
+        done = run("verify", "-m", model, "--golden", golden, "--kv-cache-dtype", "int8", "--json")
+        self.assertEqual(done.returncode, 1, done.stderr)  # the bounds are those of float32
+        report = json.loads(done.stdout)
+        self.assertEqual(report["kv_cache_dtype"], "int8")
+        self.assertGreater(report["sequences"][0]["max_abs_error"], 0)
+        self.refused(["verify", "-m", model, "--golden", golden, "--kv-cache-dtype", "int4"], 2, "--kv-cache-dtype")
+        self.refused(["verify", "-m", model, "--golden", golden, "--dtype", "bfloat16", "--kv-cache-dtype", "float32"], 2,
+                     "KV cache of float32")
+
+    def test_packed_folders(self):
+        model, packed = self.case("moe"), self.folder / "packed"
+        flags = ["--dtype", "bfloat16", "--quantization", "wint4:g32", "--mixed", "lm_head=wint8"]
+        done = run("convert", "--pack", model, packed, *flags)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("--quantization wint4:g32 --mixed lm_head=wint8", done.stdout)
+        expected = self.ppl(model, *flags)
+        for mapping in ("auto", "on", "off"):
+            report = self.ppl(packed, "--mmap", mapping)
+            self.assertEqual((report["nll"], report["dtype"]), (expected["nll"], "bfloat16"))
+        info = run("inspect", "-m", packed)
+        self.assertIn("packed        ", info.stdout)
+        info = json.loads(run("inspect", "-m", packed, "--json").stdout)
+        self.assertEqual(info["packed"]["flags"], " ".join(flags))
+        self.assertEqual(info["packed"]["source"], str(model))
+        ids = self.write("ids.jsonl", b"[5, 6, 7, 8]")
+        answers = [run("generate", "-m", m, "--input-ids", ids, "--max-new-tokens", "4", "--temperature", "0", "--json", *f)
+                   for m, f in ((model, flags), (packed, []))]
+        self.assertEqual(answers[0].returncode, 0, answers[0].stderr)
+        self.assertEqual(answers[0].stdout, answers[1].stdout)
+        self.refused(["eval", "ppl", "-m", packed, "--text", self.text, "--dtype", "float32"], 2, "--pack")
+        self.refused(["eval", "ppl", "-m", model, "--text", self.text, "--mmap", "on"], 2, "--mmap is about packed folders")
+        self.refused(["convert", packed, self.folder / "back"], 2, "packed for a processor", str(model))
+        self.refused(["convert", "--pack", model, packed], 1, "is not empty")
+        self.refused(["convert", "--pack", model, self.folder / "new", "--layout", "pt"], 2, "--layout does not go with")
+        self.refused(["convert", model, self.folder / "new", "--quantization", "wint8"], 2, "belongs to --pack")
+        self.refused(["convert", model, self.folder / "new", "--dtype", "w4a16"], 2, "--dtype must be bfloat16")
+
+    def test_numa(self):
+        model = self.case("dense-tied")
+        expected = self.ppl(model, "--numa", "off")["nll"]
+        self.assertEqual(self.ppl(model, "--numa", "bind")["nll"], expected)
+        self.refused(["eval", "ppl", "-m", model, "--text", self.text, "--numa", "maybe"], 2, "--numa must be auto")
+        if len(list(pathlib.Path("/sys/devices/system/node").glob("node[0-9]*"))) < 2:
+            self.refused(["eval", "ppl", "-m", model, "--text", self.text, "--numa", "interleave"], 2, "one memory node")
+
     @unittest.skipUnless(MODEL, "ERNE_DEFAULT_MODEL is not set")
     def test_default_model(self):
         report = self.ppl(MODEL, "--max-tokens", "48")
