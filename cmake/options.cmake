@@ -4,6 +4,7 @@ option(ERNE_FUZZ "build the libFuzzer targets (clang only)" OFF)
 option(ERNE_EXAMPLES "build examples/" OFF)
 option(ERNE_WERROR "treat warnings as errors" ON)
 set(ERNE_SANITIZE "" CACHE STRING "sanitizers, e.g. address,undefined or thread")
+option(ERNE_PCH "precompile the headers that most of src/ includes: quicker, but hides a missing #include" OFF)
 
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
@@ -29,6 +30,16 @@ endif()
 if(ERNE_SANITIZE)
   add_compile_options(-fsanitize=${ERNE_SANITIZE} -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=${ERNE_SANITIZE})
+endif()
+
+# Tests are compiled to be run once. -fPIC: they share a precompiled header, which wants all compiled alike.
+set(ERNE_TEST_OPTIONS -fPIC)
+if(CMAKE_BUILD_TYPE STREQUAL "Release")
+  list(APPEND ERNE_TEST_OPTIONS -O1)
+endif()
+if(ERNE_SANITIZE MATCHES "undefined")
+  # What is tested is checked; checking GoogleTest's templates in every test too would double its compile time.
+  list(APPEND ERNE_TEST_OPTIONS -fno-sanitize=undefined)
 endif()
 
 find_program(CCACHE ccache)
