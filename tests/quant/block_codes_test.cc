@@ -33,8 +33,8 @@ std::vector<std::byte> random_blocks(GgufType type, int64_t blocks, uint64_t see
 }
 
 TEST(GgufCodes, ValuesAreThoseOfDequantize) {
-  for (const GgufType type :
-       {GgufType::kQ8_0, GgufType::kQ4_0, GgufType::kQ4_1, GgufType::kQ4_K, GgufType::kQ5_K}) {
+  for (const GgufType type : {GgufType::kQ8_0, GgufType::kQ4_0, GgufType::kQ4_1, GgufType::kQ5_0,
+                              GgufType::kQ5_1, GgufType::kQ4_K, GgufType::kQ5_K}) {
     const int64_t cols = 2 * gguf_block(type).values;
     const int64_t rows = 40;
     const std::vector<std::byte> blocks = random_blocks(type, 2 * rows, 3);
