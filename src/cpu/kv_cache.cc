@@ -91,9 +91,8 @@ void store_codes(const KvLayout& layout, uint8_t* head, int32_t slot, const void
                  const void* values) {
   auto* scales = reinterpret_cast<bf16*>(head + layout.scales_offset) + slot;
   uint8_t* v = head + layout.v_offset;
-  scales[0] = encode(static_cast<const T*>(keys), layout, [&](int64_t d, uint8_t code) {
-    head[key_at(layout, slot, d)] = code;
-  });
+  scales[0] = encode(static_cast<const T*>(keys), layout,
+                     [&](int64_t d, uint8_t code) { head[key_at(layout, slot, d)] = code; });
   scales[layout.block_tokens] =
       encode(static_cast<const T*>(values), layout,
              [&](int64_t d, uint8_t code) { v[value_at(layout, slot, d)] = code; });

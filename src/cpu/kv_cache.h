@@ -7,8 +7,8 @@
 
 namespace erne::cpu {
 
-/// Throws Error{kUnsupported} unless block_tokens is a multiple of 16, head_dim even and dtype kF32,
-/// kBF16, kI8 or kF8E4M3.
+/// Throws Error{kUnsupported} unless block_tokens is a multiple of 16, head_dim even and dtype
+/// kF32, kBF16, kI8 or kF8E4M3.
 KvLayout kv_layout(const KvCacheSpec& spec);
 
 /// Writes a token's keys [kv_heads * D] and values behind them, bf16 or f32, to its place, rounded

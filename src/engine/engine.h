@@ -36,7 +36,7 @@ struct EngineOptions {
   Inputs inputs = Inputs::kFull;     ///< of quantised linears
   /// Of the KV cache: kF32 (with float32 only), kBF16, kI8 or kF8E4M3; absent: dtype.
   std::optional<DType> cache_dtype;
-  int num_threads = 0;               ///< 0: all cores
+  int num_threads = 0;  ///< 0: all cores
   std::optional<int64_t> context_length;
   std::optional<int64_t> max_total_tokens;  ///< KV pool; absent: from memory
   double mem_fraction_static = 0.88;
