@@ -162,9 +162,9 @@ struct AttentionShape {
 };
 
 void bench_attention(Device& device, const AttentionShape& s, int32_t tokens, int32_t context,
-                     DType dtype, const Limits& limits) {
+                     DType dtype, DType cache_dtype, const Limits& limits) {
   const int64_t width = int64_t{s.heads + 2 * s.kv_heads} * s.head_dim;
-  const KvCacheSpec spec = {1, s.kv_heads, s.head_dim, 16, dtype};
+  const KvCacheSpec spec = {1, s.kv_heads, s.head_dim, 16, cache_dtype};
   const int32_t blocks = context / 16 + 1;
   KvCache cache = device.make_kv_cache(spec, blocks);
   std::vector<float> inv_freq(static_cast<size_t>(s.head_dim / 2), 0.01F);
@@ -186,7 +186,7 @@ void bench_attention(Device& device, const AttentionShape& s, int32_t tokens, in
   const Tensor qkv = {all.data, dtype, {tokens, width}};
   const Tensor out = tensor(out_memory, dtype, tokens, int64_t{s.heads} * s.head_dim);
   const Batch batch = batch_of(tokens, start, len);
-  const std::string shape = fmt::format("{} {}/{}x{} {} of {}", dtype_name(dtype), s.heads,
+  const std::string shape = fmt::format("{} {}/{}x{} {} of {}", dtype_name(cache_dtype), s.heads,
                                         s.kv_heads, s.head_dim, tokens, context);
   const double rope = best_seconds([&] {
     device.rope_store(qkv, batch, {0, s.heads, inv_freq.data()}, cache);
@@ -199,7 +199,8 @@ void bench_attention(Device& device, const AttentionShape& s, int32_t tokens, in
   });
   const double pairs = static_cast<double>(tokens) * (context - (tokens - 1) / 2.0);
   report("attention " + shape, seconds,
-         static_cast<double>(context) * s.kv_heads * s.head_dim * 2 * element,
+         static_cast<double>(context) * s.kv_heads * s.head_dim * 2 *
+             static_cast<double>(dtype_bytes(cache_dtype)),
          pairs * s.heads * s.head_dim * 4, dtype, limits);
 }
 
@@ -279,13 +280,16 @@ void bench_all(int threads, const std::string& isa, const std::string& filter) {
   }
   if (wanted("codes")) bench_all_codes(*device, limits);
   if (wanted("attention")) {
+    constexpr DType kBF16 = DType::kBF16;
     for (const AttentionShape& s : {AttentionShape{9, 3, 64}, {16, 2, 128}}) {
-      bench_attention(*device, s, 1, 512, DType::kBF16, limits);
-      bench_attention(*device, s, 1, 8192, DType::kBF16, limits);
-      bench_attention(*device, s, 512, 512, DType::kBF16, limits);
-      bench_attention(*device, s, 512, 512, DType::kF32, limits);
-      bench_attention(*device, s, 2048, 2048, DType::kBF16, limits);
-      bench_attention(*device, s, 2048, 8192, DType::kBF16, limits);
+      for (const DType cache : {kBF16, DType::kI8, DType::kF8E4M3}) {
+        bench_attention(*device, s, 1, 512, kBF16, cache, limits);
+        bench_attention(*device, s, 1, 8192, kBF16, cache, limits);
+        bench_attention(*device, s, 512, 512, kBF16, cache, limits);
+      }
+      bench_attention(*device, s, 512, 512, DType::kF32, DType::kF32, limits);
+      bench_attention(*device, s, 2048, 2048, kBF16, kBF16, limits);
+      bench_attention(*device, s, 2048, 8192, kBF16, kBF16, limits);
     }
   }
   if (wanted("pack")) {

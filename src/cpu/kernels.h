@@ -19,15 +19,13 @@ namespace erne::cpu {
 inline constexpr int32_t kKvPanel = 16;
 inline constexpr int32_t kKvChunk = 256;
 
-/// Elements of a KV cache. kI8 and kF8 are codes of 8 bits (int8, e4m3fn) with one bf16 scale for
-/// each position, kv head and K or V: value = code * scale.
+/// Elements of a KV cache. kI8 and kF8 (e4m3fn) are codes of 8 bits with scales.
 enum class KvType : uint8_t { kF32, kBF16, kI8, kF8 };
-
 constexpr bool has_scales(KvType type) { return type == KvType::kI8 || type == KvType::kF8; }
 
-/// Layout of a KV block: [layer][kv head] of {K, V, scales}. K is [block_tokens / 16][D /
-/// g][16][g]; V is [block_tokens / g][v_width][g], with g = 1 for f32 and else 2, v_width = D
-/// rounded up to 16; scales, where the type has them, are bf16 [block_tokens] of K, then of V.
+/// Layout of a KV block: [layer][kv head] of {K, V, bf16 scales}. K is [block_tokens / 16][D / g]
+/// [16][g], V [block_tokens / g][v_width][g], with g = 1 for f32, else 2, and v_width = D rounded
+/// up to 16; scales, of codes alone, are [block_tokens] of K, then of V.
 struct KvLayout {
   int64_t block_bytes;
   int64_t layer_bytes;
