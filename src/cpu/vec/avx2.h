@@ -51,6 +51,8 @@ template <int kBits>
 Words shift_right_signed(Words x) {
   return _mm256_srai_epi32(x, kBits);
 }
+/// Words 1 and 2 of every four exchanged.
+inline Words swap_middle(Words x) { return _mm256_shuffle_epi32(x, 0xD8); }
 inline Words sub_words(Words a, Words b) { return _mm256_sub_epi32(a, b); }
 /// The larger of signed words.
 inline Words max_words(Words a, Words b) { return _mm256_max_epi32(a, b); }
@@ -123,6 +125,11 @@ inline float sum_lanes(Floats x) {
   x = add(x, _mm256_permute2f128_ps(x, x, 1));
   x = add(x, _mm256_permute_ps(x, 0x4E));
   return _mm256_cvtss_f32(add(x, swap_pairs(x)));
+}
+inline int32_t sum_words(Words x) {
+  const __m128i half = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  const __m128i pair = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4E));
+  return _mm_cvtsi128_si32(_mm_add_epi32(pair, _mm_shuffle_epi32(pair, 0xB1)));
 }
 inline float max_lane(Floats x) {
   x = max(x, _mm256_permute2f128_ps(x, x, 1));

@@ -50,6 +50,10 @@ template <int kBits>
 Words shift_right_signed(Words x) {
   return _mm512_srai_epi32(x, kBits);
 }
+/// Words 1 and 2 of every four exchanged.
+inline Words swap_middle(Words x) {
+  return _mm512_shuffle_epi32(x, static_cast<_MM_PERM_ENUM>(0xD8));
+}
 inline Words sub_words(Words a, Words b) { return _mm512_sub_epi32(a, b); }
 /// The larger of signed words.
 inline Words max_words(Words a, Words b) { return _mm512_max_epi32(a, b); }
@@ -109,6 +113,14 @@ inline Words load_signed_bytes(const void* p) {
 inline void store_low_bytes(void* p, Words x) {
   _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
 }
+/// The low bytes of the words of x and y, four of x and four of y in turn.
+inline void store_low_bytes_paired(void* p, Words x, Words y) {
+  const __m128i low = _mm512_cvtepi32_epi8(x);
+  const __m128i high = _mm512_cvtepi32_epi8(y);
+  auto* to = static_cast<__m128i*>(p);
+  _mm_storeu_si128(to, _mm_unpacklo_epi32(low, high));
+  _mm_storeu_si128(to + 1, _mm_unpackhi_epi32(low, high));
+}
 /// The low halves of the words, whose high halves are zero.
 inline void store_low_halves(void* p, Words x) {
   _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));
@@ -128,6 +140,13 @@ inline float sum_lanes(Floats x) {
   x = add(x, _mm512_shuffle_f32x4(x, x, 0xB1));
   x = add(x, _mm512_permute_ps(x, 0x4E));
   return _mm512_cvtss_f32(add(x, swap_pairs(x)));
+}
+inline int32_t sum_words(Words x) {
+  x = _mm512_add_epi32(x, _mm512_shuffle_i32x4(x, x, 0x4E));
+  x = _mm512_add_epi32(x, _mm512_shuffle_i32x4(x, x, 0xB1));
+  const __m128i four = _mm512_castsi512_si128(x);
+  const __m128i pair = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+  return _mm_cvtsi128_si32(_mm_add_epi32(pair, _mm_shuffle_epi32(pair, 0xB1)));
 }
 inline float max_lane(Floats x) {
   x = max(x, _mm512_shuffle_f32x4(x, x, 0x4E));
