@@ -275,13 +275,13 @@ float kv_scale(const KvLayout& kv, const uint8_t* head, int64_t i) {
 }
 
 float score(const AttentionTask& t, const AttentionTile& tile, int64_t q_at, int64_t position) {
-  const int64_t group = t.kv.type == KvType::kF32 ? 1 : 2;
+  const int64_t group = kv_group(t.kv.type);
   const int64_t slot = position % t.kv.block_tokens;
   const uint8_t* k = kv_head(t, tile, position);
   float sum = 0;
   for (int64_t d = 0; d < t.kv.head_dim; ++d) {
-    const int64_t row = slot / kKvPanel * t.kv.head_dim / group + d / group;
-    const int64_t at = (row * kKvPanel + slot % kKvPanel) * group + d % group;
+    const int64_t row = slot / kKvPanel * (t.kv.key_width / group) + d / group;
+    const int64_t at = (row * kKvPanel + slot % kKvPanel) * group + place_in_group(t.kv.type, d);
     sum += load(t.qkv, t.bf16, q_at + d) * load_kv(k, t.kv.type, at);
   }
   return sum * kv_scale(t.kv, k, slot) * t.scale;
@@ -290,7 +290,7 @@ float score(const AttentionTask& t, const AttentionTile& tile, int64_t q_at, int
 void attend_chunk(const AttentionTask& t, const AttentionTile& tile, int64_t chunk,
                   AttentionPartial part, Scratch) {
   const int64_t heads_per_kv = t.num_heads / t.kv_heads;
-  const int64_t group = t.kv.type == KvType::kF32 ? 1 : 2;
+  const int64_t group = kv_group(t.kv.type);
   const int64_t start = chunk * kKvChunk;
   for (int32_t r = 0; r < tile.rows; ++r) {
     const int64_t token = (tile.row + r) / heads_per_kv;
@@ -316,7 +316,8 @@ void attend_chunk(const AttentionTask& t, const AttentionTile& tile, int64_t chu
       const uint8_t* v = stored + t.kv.v_offset;
       const float weight = p * kv_scale(t.kv, stored, t.kv.block_tokens + slot);
       for (int64_t d = 0; d < t.kv.head_dim; ++d) {
-        const int64_t at = (slot / group * t.kv.v_width + d) * group + slot % group;
+        const int64_t at =
+            (slot / group * t.kv.v_width + d) * group + place_in_group(t.kv.type, slot);
         out[d] += weight * load_kv(v, t.kv.type, at);
       }
     }
@@ -389,6 +390,7 @@ constexpr Kernels kTable = {
     .attend_f32 = attend_chunk,
     .attend_mixed = attend_chunk,
     .attend_bf16 = attend_chunk,
+    .attend_int8 = attend_chunk,
     .merge = merge,
     .finish_row = finish_row,
     .dot_rows = dot_rows,

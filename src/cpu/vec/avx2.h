@@ -38,6 +38,7 @@ inline Floats to_float(Words x) { return _mm256_cvtepi32_ps(x); }
 inline Words add_words(Words a, Words b) { return _mm256_add_epi32(a, b); }
 inline Words or_words(Words a, Words b) { return _mm256_or_si256(a, b); }
 inline Words and_words(Words a, Words b) { return _mm256_and_si256(a, b); }
+inline Words xor_words(Words a, Words b) { return _mm256_xor_si256(a, b); }
 inline Words set1_word(uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }
 template <int kBits>
 Words shift_left(Words x) {
@@ -97,10 +98,6 @@ inline Floats first_lanes(int64_t count, Floats x, Floats y) {
 inline Floats load_bf16(const void* p) {
   return floats(
       shift_left<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)))));
-}
-/// kLanes signed bytes as words.
-inline Words load_signed_bytes(const void* p) {
-  return _mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
 }
 /// kLanes float16 as floats.
 inline Floats load_f16(const void* p) {

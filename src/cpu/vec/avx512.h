@@ -37,6 +37,7 @@ inline Floats to_float(Words x) { return _mm512_cvtepi32_ps(x); }
 inline Words add_words(Words a, Words b) { return _mm512_add_epi32(a, b); }
 inline Words or_words(Words a, Words b) { return _mm512_or_si512(a, b); }
 inline Words and_words(Words a, Words b) { return _mm512_and_si512(a, b); }
+inline Words xor_words(Words a, Words b) { return _mm512_xor_si512(a, b); }
 inline Words set1_word(uint32_t x) { return _mm512_set1_epi32(static_cast<int>(x)); }
 template <int kBits>
 Words shift_left(Words x) {
@@ -104,10 +105,6 @@ inline Floats load_bf16(const void* p) {
 /// kLanes float16 as floats.
 inline Floats load_f16(const void* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
-}
-/// kLanes signed bytes as words.
-inline Words load_signed_bytes(const void* p) {
-  return _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
 }
 /// The low bytes of the words.
 inline void store_low_bytes(void* p, Words x) {
