@@ -139,7 +139,8 @@ const Kernels* amx_kernels();
 /// Whether the tile registers give the right product. Only to be asked where the processor
 /// announces AMX and the kernel has granted it.
 bool amx_multiplies();
-/// The AMX linear on tiles kept in arrays: its logic, for tests, on any machine with AVX-512 BF16.
-LinearKernel scalar_tile_linear();
+/// The AMX linears on tiles kept in arrays: their logic, for tests, on any machine with AVX-512
+/// BF16 and VNNI.
+Kernels scalar_tile_kernels();
 
 }  // namespace erne::cpu
