@@ -6,6 +6,7 @@ namespace erne::cpu {
 namespace {
 
 #include "cpu/kernels/attention.inc"
+#include "cpu/kernels/attention_int8.inc"
 #include "cpu/kernels/code_fp8.inc"
 #include "cpu/kernels/code_linear.inc"
 #include "cpu/kernels/linear.inc"
@@ -28,6 +29,7 @@ constexpr Kernels kTable = {
     .attend_f32 = attend_chunk<StepF32>,
     .attend_mixed = attend_chunk<StepFloatByBf16>,
     .attend_bf16 = attend_chunk<StepBf16Widen>,
+    .attend_int8 = attend_int8<StepHalves>,
     .merge = merge,
     .finish_row = finish_row,
     .dot_rows = dot_rows,

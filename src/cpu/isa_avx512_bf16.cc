@@ -7,6 +7,7 @@ namespace erne::cpu {
 namespace {
 
 #include "cpu/kernels/attention.inc"
+#include "cpu/kernels/attention_int8.inc"
 #include "cpu/kernels/code_fp8.inc"
 #include "cpu/kernels/code_linear.inc"
 #include "cpu/kernels/linear.inc"
@@ -23,6 +24,7 @@ Kernels make_table() {
   table.linear_codes[2][0] = fp8_kernel<StepBf16Dot>();
   table.linear_codes[2][1] = fp8_kernel<StepBf16Dot>();
   table.attend_bf16 = attend_chunk<StepBf16Dot>;
+  table.attend_int8 = attend_int8<StepBytes<2>>;
   table.peak_bf16 = kPeakBf16;
   table.peak_int8 = kPeakInt8;
   return table;

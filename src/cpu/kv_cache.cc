@@ -19,14 +19,16 @@ void store_key(uint8_t* head, int32_t slot, int64_t groups, const void* src) {
   }
 }
 
-/// Place of element d of a position's keys, where a group is a pair of dimensions.
+/// Place of element d of a position's keys, where a group is of dimensions.
 int64_t key_at(const KvLayout& layout, int32_t slot, int64_t d) {
-  return ((slot / kKvPanel * (layout.head_dim / 2) + d / 2) * kKvPanel + slot % kKvPanel) * 2 +
-         d % 2;
+  const int64_t g = kv_group(layout.type);
+  const int64_t row = slot / kKvPanel * (layout.key_width / g) + d / g;
+  return (row * kKvPanel + slot % kKvPanel) * g + place_in_group(layout.type, d);
 }
-/// And of its values, where a group is a pair of positions.
+/// And of its values, where a group is of positions.
 int64_t value_at(const KvLayout& layout, int32_t slot, int64_t d) {
-  return (slot / 2 * layout.v_width + d) * 2 + slot % 2;
+  const int64_t g = kv_group(layout.type);
+  return (slot / g * layout.v_width + d) * g + place_in_group(layout.type, slot);
 }
 
 void store_values(const KvLayout& layout, uint8_t* head, int32_t slot, const uint16_t* source) {
@@ -131,8 +133,10 @@ KvLayout kv_layout(const KvCacheSpec& spec) {
   layout.element_bytes = static_cast<int32_t>(element);
   layout.block_tokens = spec.block_tokens;
   layout.head_dim = spec.head_dim;
+  const int32_t group = kv_group(layout.type);
+  layout.key_width = (spec.head_dim + group - 1) / group * group;
   layout.v_width = (spec.head_dim + 15) / 16 * 16;
-  layout.v_offset = int64_t{spec.block_tokens} * spec.head_dim * element;
+  layout.v_offset = int64_t{spec.block_tokens} * layout.key_width * element;
   layout.scales_offset = layout.v_offset + int64_t{spec.block_tokens} * layout.v_width * element;
   layout.head_bytes = layout.scales_offset + (has_scales(layout.type) ? 4 * spec.block_tokens : 0);
   layout.layer_bytes = layout.head_bytes * spec.kv_heads;

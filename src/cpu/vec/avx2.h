@@ -38,6 +38,7 @@ inline Floats to_float(Words x) { return _mm256_cvtepi32_ps(x); }
 inline Words add_words(Words a, Words b) { return _mm256_add_epi32(a, b); }
 inline Words or_words(Words a, Words b) { return _mm256_or_si256(a, b); }
 inline Words and_words(Words a, Words b) { return _mm256_and_si256(a, b); }
+inline Words xor_words(Words a, Words b) { return _mm256_xor_si256(a, b); }
 inline Words set1_word(uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }
 template <int kBits>
 Words shift_left(Words x) {
@@ -51,6 +52,8 @@ template <int kBits>
 Words shift_right_signed(Words x) {
   return _mm256_srai_epi32(x, kBits);
 }
+/// Words 1 and 2 of every four exchanged.
+inline Words swap_middle(Words x) { return _mm256_shuffle_epi32(x, 0xD8); }
 inline Words sub_words(Words a, Words b) { return _mm256_sub_epi32(a, b); }
 /// The larger of signed words.
 inline Words max_words(Words a, Words b) { return _mm256_max_epi32(a, b); }
@@ -96,10 +99,6 @@ inline Floats load_bf16(const void* p) {
   return floats(
       shift_left<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)))));
 }
-/// kLanes signed bytes as words.
-inline Words load_signed_bytes(const void* p) {
-  return _mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
-}
 /// kLanes float16 as floats.
 inline Floats load_f16(const void* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p)));
@@ -123,6 +122,11 @@ inline float sum_lanes(Floats x) {
   x = add(x, _mm256_permute2f128_ps(x, x, 1));
   x = add(x, _mm256_permute_ps(x, 0x4E));
   return _mm256_cvtss_f32(add(x, swap_pairs(x)));
+}
+inline int32_t sum_words(Words x) {
+  const __m128i half = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  const __m128i pair = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4E));
+  return _mm_cvtsi128_si32(_mm_add_epi32(pair, _mm_shuffle_epi32(pair, 0xB1)));
 }
 inline float max_lane(Floats x) {
   x = max(x, _mm256_permute2f128_ps(x, x, 1));
