@@ -6,6 +6,7 @@ namespace erne::cpu {
 namespace {
 
 #include "cpu/kernels/attention.inc"
+#include "cpu/kernels/code_ccq.inc"
 #include "cpu/kernels/code_fp8.inc"
 #include "cpu/kernels/code_linear.inc"
 #include "cpu/kernels/linear.inc"
@@ -20,7 +21,11 @@ constexpr Kernels kTable = {
                       code_kernel<StepHalves, Int8Codes, kMostInt8>()},
                      {code_kernel<StepHalves, Int4Codes, kMostFull>(),
                       code_kernel<StepHalves, Int4Codes, kMostInt8>()},
-                     {fp8_kernel<StepBf16Widen>(), fp8_kernel<StepBf16Widen>()}},
+                     {fp8_kernel<StepBf16Widen>(), fp8_kernel<StepBf16Widen>()},
+                     {ccq_kernel<StepHalves, Ccq25Codes, kMostFull>(),
+                      ccq_kernel<StepHalves, Ccq25Codes, kMostInt8>()},
+                     {ccq_kernel<StepHalves, Ccq2Codes, kMostFull>(),
+                      ccq_kernel<StepHalves, Ccq2Codes, kMostInt8>()}},
     .rms_norm = rms_norm,
     .rotate = rotate,
     .attention_rows = kBlockRows,

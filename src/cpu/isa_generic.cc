@@ -224,6 +224,8 @@ constexpr LinearKernel fp8_kernel() {
   return {{kPanel, 4, 4, 0}, fp8_linear, no_scratch, all_rows};
 }
 
+#include "cpu/kernels/generic_ccq.inc"
+
 void rms_norm(const float* x, const float* w, float eps, int64_t size, void* y, bool y_bf16) {
   float sum = 0;
   for (int64_t i = 0; i < size; ++i) sum += x[i] * x[i];
@@ -368,7 +370,9 @@ constexpr Kernels kTable = {
     .linear_bf16 = {{kPanel, 1, 1, 0}, linear<bf16>, no_scratch, all_rows},
     .linear_codes = {{code_kernel<false, kMostFull>(), code_kernel<false, kMostInt8>()},
                      {code_kernel<true, kMostFull>(), code_kernel<true, kMostInt8>()},
-                     {fp8_kernel(), fp8_kernel()}},
+                     {fp8_kernel(), fp8_kernel()},
+                     {ccq_kernel<false, kMostFull>(), ccq_kernel<false, kMostInt8>()},
+                     {ccq_kernel<true, kMostFull>(), ccq_kernel<true, kMostInt8>()}},
     .rms_norm = rms_norm,
     .rotate = rotate,
     .attention_rows = kTileRows,

@@ -87,7 +87,7 @@ struct Kernels {
   LinearKernel linear_f32;
   LinearKernel linear_bf16;
   /// Of quantised weights, by CodeType and Inputs; the layout depends on the former alone.
-  LinearKernel linear_codes[3][2];
+  LinearKernel linear_codes[5][2];
 
   /// y = x / sqrt(mean(x^2) + eps) * w, one row; y f32 or bf16.
   void (*rms_norm)(const float* x, const float* w, float eps, int64_t size, void* y, bool y_bf16);

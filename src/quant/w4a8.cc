@@ -21,7 +21,8 @@ int round_away(float x, int limit) {
 class W4a8Rows final : public CodeRows {
  public:
   W4a8Rows(const MatrixView& weights, int32_t rotation)
-      : CodeRows({CodeType::kInt4, 0, false, DType::kF32}, weights.rows, weights.cols),
+      : CodeRows({CodeType::kInt4, 0, false, DType::kF32, rotation, Inputs::kInt8Row},
+                 weights.rows, weights.cols),
         weights_(weights),
         rotation_(rotation) {}
 

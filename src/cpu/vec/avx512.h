@@ -33,6 +33,10 @@ inline Floats min(Floats a, Floats b) { return _mm512_min_ps(a, b); }
 inline Words bits(Floats x) { return _mm512_castps_si512(x); }
 inline Floats floats(Words x) { return _mm512_castsi512_ps(x); }
 inline Words to_int(Floats x) { return _mm512_cvtps_epi32(x); }
+/// The largest integer that is not above x.
+inline Words floor_int(Floats x) {
+  return _mm512_cvt_roundps_epi32(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
 inline Floats to_float(Words x) { return _mm512_cvtepi32_ps(x); }
 inline Words add_words(Words a, Words b) { return _mm512_add_epi32(a, b); }
 inline Words or_words(Words a, Words b) { return _mm512_or_si512(a, b); }
