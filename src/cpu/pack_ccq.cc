@@ -21,10 +21,7 @@ int64_t ccq_panel_bytes(const WeightLayout& layout, CodeType type, int64_t k) {
 }
 
 CcqPacker::CcqPacker(const WeightLayout& layout, CodeType type, int64_t k)
-    : layout_(layout),
-      type_(type),
-      k_(k),
-      bytes_(static_cast<size_t>(ccq_row_bytes(type, k))) {}
+    : layout_(layout), type_(type), k_(k), bytes_(static_cast<size_t>(ccq_row_bytes(type, k))) {}
 
 void CcqPacker::pack(const CodeRows& source, int64_t source_row, int64_t row, uint8_t* panel) {
   const CcqConstants constants = source.read_ccq(source_row, bytes_.data());

@@ -2,8 +2,8 @@
 //
 // A panel holds its groups of 64 columns in order, each of them words of 32 bits, [word][row], then
 // for kCcq2 the local scales, a byte for rows r (low bits) and r + panel / 2 (high bits); then the
-// constants of the rows as f32: super, and for kCcq2 code_scale and code_zp. kCcq25 has five words a
-// group, each two of the format's (the first in the low half); kCcq2 four, each four codes, the
+// constants of the rows as f32: super, and for kCcq2 code_scale and code_zp. kCcq25 has five words
+// a group, each two of the format's (the first in the low half); kCcq2 four, each four codes, the
 // first in the low byte.
 #pragma once
 

@@ -134,9 +134,8 @@ CodeLayout code_layout(const CodeFormat& format) {
 size_t packed_code_bytes(const WeightLayout& layout, int64_t n, int64_t k, const CodeFormat& format,
                          LinearKind kind) {
   const int64_t panels = linear_units(layout, n, kind) * (kind == LinearKind::kGateUp ? 2 : 1);
-  return static_cast<size_t>(panels * (is_ccq(format.type)
-                                           ? ccq_panel_bytes(layout, format.type, k)
-                                           : PanelBytes(layout, format, k).panel));
+  return static_cast<size_t>(panels * (is_ccq(format.type) ? ccq_panel_bytes(layout, format.type, k)
+                                                           : PanelBytes(layout, format, k).panel));
 }
 
 namespace {

@@ -11,9 +11,9 @@
 namespace erne {
 
 enum class CodeType : uint8_t {
-  kInt8,  ///< -127 … 127 (with mins: any of -128 … 127)
-  kInt4,  ///< -8 … 7 (with mins: 0 … 15)
-  kFp8,   ///< e4m3fn bytes: no infinity, 0x7F and 0xFF are NaN
+  kInt8,   ///< -127 … 127 (with mins: any of -128 … 127)
+  kInt4,   ///< -8 … 7 (with mins: 0 … 15)
+  kFp8,    ///< e4m3fn bytes: no infinity, 0x7F and 0xFF are NaN
   kCcq25,  ///< -4 … 3 in 2.5 bits, groups of 64 (spec quantization.md 8.2)
   kCcq2,   ///< -32 … 31 in 2 bits, groups of 64 (8.3)
 };

@@ -45,7 +45,8 @@ class RandomCcq final : public CodeRows {
     const int64_t g = k / 64;
     const int64_t i = k % 64;
     if (is_two()) {
-      const float x = std::floor(std::fma(static_cast<float>(b[k / 4]), c.code_scale, c.code_zp) + 0.5F);
+      const float x =
+          std::floor(std::fma(static_cast<float>(b[k / 4]), c.code_scale, c.code_zp) + 0.5F);
       const int q = (static_cast<int>(x) >> (9 - 3 * (k % 4)) & 63) - 32;
       const uint8_t pair = b[(cols() + 63) / 64 * 16 + g / 2];
       return double{c.super * static_cast<float>(g % 2 == 0 ? pair >> 4 : pair & 15)} * q;
@@ -78,9 +79,13 @@ TEST_P(CcqLinearTest, MatchesDoubleAndGenericOverOddShapes) {
   const auto device = make_cpu_device(2, isa());
   const auto generic = make_cpu_device(1, "generic");
   uint32_t seed = 0;
-  for (const auto& [m, n, k] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{
-           {1, 33, 64}, {1, 70, 576}, {2, 17, 48}, {5, 40, 192}, {7, 31, 130}, {13, 96, 3},
-           {37, 50, 320}}) {
+  for (const auto& [m, n, k] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{{1, 33, 64},
+                                                                                  {1, 70, 576},
+                                                                                  {2, 17, 48},
+                                                                                  {5, 40, 192},
+                                                                                  {7, 31, 130},
+                                                                                  {13, 96, 3},
+                                                                                  {37, 50, 320}}) {
     for (const Inputs inputs : {Inputs::kFull, Inputs::kInt8}) {
       for (const DType dtype : {DType::kF32, DType::kBF16}) {
         SCOPED_TRACE(testing::Message() << m << " x " << n << " x " << k);
@@ -112,7 +117,8 @@ TEST_P(CcqLinearTest, MatchesDoubleAndGenericOverOddShapes) {
               }
               bound += largest * weights * (step / 2 + 1e-6);
             }
-            ASSERT_LE(std::fabs(sums[static_cast<size_t>(r * n + j)] - sum), bound) << r << " " << j;
+            ASSERT_LE(std::fabs(sums[static_cast<size_t>(r * n + j)] - sum), bound)
+                << r << " " << j;
           }
         }
       }

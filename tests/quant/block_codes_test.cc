@@ -79,9 +79,8 @@ TEST(Ccq, DecodesTheSpecificationsWords) {
   const std::vector<uint16_t> words{0x785a, 0x7abc, 0x2e9e, 0x5f17, 0x4daf,
                                     0x89c6, 0xd5e4, 0xe36a, 0xf2f1, 0xb51a};
   const std::vector<bf16> super{to_bf16(1.8328428e-6F)};
-  const Codes all = read_all(*ccq25_rows({raw("words", DType::kU16, {10, 1}, words),
-                                          raw("super", DType::kBF16, {1}, super)},
-                                         1, 64));
+  const Codes all = read_all(*ccq25_rows(
+      {raw("words", DType::kU16, {10, 1}, words), raw("super", DType::kBF16, {1}, super)}, 1, 64));
   EXPECT_NEAR(all.scales[0], .00990102, 1e-8);
   EXPECT_THAT(std::vector<int8_t>(all.codes.begin(), all.codes.begin() + 7),
               ElementsAre(-1, 3, 0, -3, 1, 2, -2));

@@ -283,8 +283,8 @@ TEST(QuantGolden, Ccq) {
   EXPECT_EQ(mid->format(), (CodeFormat{CodeType::kCcq25, 64, false, DType::kF32}));
   const auto two = ccq2_rows(
       {raw("codes", DType::kU8, {64, 16}, codes), raw("local", DType::kU8, {2, 16}, local),
-       raw("code_scale", DType::kF32, {16}, code_scale),
-       raw("code_zp", DType::kF32, {16}, code_zp), raw("super", DType::kBF16, {16}, super2)},
+       raw("code_scale", DType::kF32, {16}, code_scale), raw("code_zp", DType::kF32, {16}, code_zp),
+       raw("super", DType::kBF16, {16}, super2)},
       16, 256);
   EXPECT_EQ(values_of(*two), golden<float>("ccq2.values"));
   EXPECT_EQ(two->format(), (CodeFormat{CodeType::kCcq2, 64, false, DType::kF32}));
