@@ -104,13 +104,14 @@ TEST_P(KvChannelsTest, AttentionOverTheDecodedCodes) {
   }
 }
 
+std::string name_of(const testing::TestParamInfo<std::tuple<std::string, DType>>& test) {
+  return std::get<0>(test.param) + (std::get<1>(test.param) == DType::kI8 ? "_int8" : "_fp8");
+}
+
 INSTANTIATE_TEST_SUITE_P(Isas, KvChannelsTest,
                          testing::Combine(testing::ValuesIn(available_isas()),
                                           testing::Values(DType::kI8, DType::kF8E4M3)),
-                         [](const auto& info) {
-                           return std::get<0>(info.param) +
-                                  (std::get<1>(info.param) == DType::kI8 ? "_int8" : "_fp8");
-                         });
+                         name_of);
 
 }  // namespace
 }  // namespace erne::test

@@ -171,8 +171,7 @@ TEST_P(Row8Linear, RotatesTheInputsOfAnyType) {
   EXPECT_LT(relative_l2(y, exact), 0.05);
 }
 
-INSTANTIATE_TEST_SUITE_P(Isas, Row8Linear, testing::ValuesIn(available_isas()),
-                         [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Isas, Row8Linear, testing::ValuesIn(available_isas()));
 
 }  // namespace
 }  // namespace erne::test
