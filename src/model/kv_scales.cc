@@ -26,8 +26,7 @@ struct Place {
 
 std::optional<Place> find(std::string_view name) {
   const size_t at = name.find(".self_attn.cache");
-  if (at == std::string_view::npos ||
-      !(name.ends_with(kScale) || name.ends_with(kZeroPoint)))
+  if (at == std::string_view::npos || !(name.ends_with(kScale) || name.ends_with(kZeroPoint)))
     return std::nullopt;
   std::string_view stem = name.substr(0, at);
   const char letter = name[at + 16];

@@ -61,9 +61,11 @@ class Reader {
       int64_t first = 0;
       for (const ExpectedTensor& part : module.parts) {
         const bool fresh =
-            result.emplace(part.name, std::make_shared<RowView>(all, all->format(), first, part.rows))
+            result
+                .emplace(part.name, std::make_shared<RowView>(all, all->format(), first, part.rows))
                 .second;
-        if (!fresh) fail(Code::kCorrupt, "'{}' is stored twice, alone and in '{}'", part.name, name);
+        if (!fresh)
+          fail(Code::kCorrupt, "'{}' is stored twice, alone and in '{}'", part.name, name);
         first += part.rows;
       }
     }
@@ -120,7 +122,8 @@ class Reader {
     }
     const RawTensor scale = get(module, "weight_scale");
     const bool expert = module.find(".mlp.experts.") != std::string::npos;
-    const std::string& type = expert ? config_.quantization.expert_type : config_.quantization.dense_type;
+    const std::string& type =
+        expert ? config_.quantization.expert_type : config_.quantization.dense_type;
     if (type.find("fp8") != std::string::npos) return open_fp8(type, weight, scale, rows, cols);
     if (type == "w4a8") {
       fail(Code::kUnsupported,

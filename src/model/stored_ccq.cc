@@ -19,8 +19,9 @@ int64_t code_elements(CodeType type, int64_t cols) {
 
 RawTensor raw(const std::optional<SourceTensor>& source, const ExpectedTensor& wanted,
               const char* part) {
-  if (!source) fail(Code::kCorrupt, "tensor '{}' is missing beside its 2-bit codes",
-                    fmt::format("{}.{}", wanted.name, part));
+  if (!source)
+    fail(Code::kCorrupt, "tensor '{}' is missing beside its 2-bit codes",
+         fmt::format("{}.{}", wanted.name, part));
   const StoredTensor& stored = *source->stored;
   return {fmt::format("{}: tensor '{}'", source->file->string(), printable_name(stored.info.name)),
           stored.info.dtype,
@@ -89,12 +90,11 @@ std::shared_ptr<const CodeRows> open_ccq(const StoredCodeParts& parts,
          printable_name((parts.mins ? parts.mins : parts.inputs)->stored->info.name));
   const RawTensor codes = raw(parts.codes, wanted, "weight");
   const RawTensor super = raw(parts.super, wanted, "super");
-  if (codes.dtype == DType::kU16)
-    return ccq25_rows({codes, super}, wanted.rows, wanted.cols);
-  return ccq2_rows({codes, raw(parts.scales, wanted, "scale"),
-                    raw(parts.code_scale, wanted, "code_scale"),
-                    raw(parts.code_zp, wanted, "code_zp"), super},
-                   wanted.rows, wanted.cols);
+  if (codes.dtype == DType::kU16) return ccq25_rows({codes, super}, wanted.rows, wanted.cols);
+  return ccq2_rows(
+      {codes, raw(parts.scales, wanted, "scale"), raw(parts.code_scale, wanted, "code_scale"),
+       raw(parts.code_zp, wanted, "code_zp"), super},
+      wanted.rows, wanted.cols);
 }
 
 }  // namespace erne

@@ -50,8 +50,12 @@ class Row8Linear : public testing::TestWithParam<std::string> {};
 TEST_P(Row8Linear, IsTheEmulatedW4a8ProductBitForBit) {
   const auto device = make_cpu_device(2, GetParam());
   uint32_t seed = 0;
-  for (const auto& [m, n, k] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{
-           {1, 5, 128}, {1, 100, 1536}, {2, 70, 576}, {3, 33, 256}, {13, 40, 1152}, {50, 96, 384}}) {
+  for (const auto& [m, n, k] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{{1, 5, 128},
+                                                                                  {1, 100, 1536},
+                                                                                  {2, 70, 576},
+                                                                                  {3, 33, 256},
+                                                                                  {13, 40, 1152},
+                                                                                  {50, 96, 384}}) {
     const std::vector<float> numbers = random_values(n * k, ++seed);
     for (const int32_t rotation : {1, 32, 64, 128}) {
       if (k % rotation != 0) continue;

@@ -19,8 +19,8 @@ inline const std::filesystem::path kGoldens =
 
 class Runner {
  public:
-  Runner(const std::filesystem::path& folder, const char* golden, const LoadOptions& options, int threads = 2,
-         const std::string& isa = "")
+  Runner(const std::filesystem::path& folder, const char* golden, const LoadOptions& options,
+         int threads = 2, const std::string& isa = "")
       : device_(make_cpu_device(threads, isa)), checkpoint_(Checkpoint::open(folder)) {
     model_ = TextModel::load(checkpoint_, *device_, options);
     golden_ = read_golden(kGoldens / golden / "golden.safetensors", checkpoint_->config());

@@ -110,7 +110,9 @@ Form integers(int bits) {
   return {bits == 8 ? R"({"quantization": "wint8"})"
                     : R"({"quantization": "mix_quant", "dense_quant_type": "wint8",
                           "moe_quant_type": "wint4", "is_quantized": true})",
-          [=](const Fused& f) { return round_to_nearest(f.view(), {type, 0}); },
+          [=](const Fused& f) {
+            return round_to_nearest(f.view(), {type, 0});
+          },
           [=](const Fused& f, const CodeRows& rows) -> std::vector<Stored> {
             const AllRows all = read_all(rows);
             std::vector<bf16> scales;
@@ -126,13 +128,14 @@ Form integers(int bits) {
 Form fp8(const char* config, const std::function<std::unique_ptr<CodeRows>(const Fused&)>& rows,
          const std::function<std::vector<float>(const Fused&, const AllRows&)>& scales,
          const std::vector<int64_t>& shape) {
-  return {config, rows,
+  return {config,
+          rows,
           [=](const Fused& f, const CodeRows& coded) -> std::vector<Stored> {
             const AllRows all = read_all(coded);
-            return {stored(part(f, ".quant_weight"), DType::kF8E4M3, {f.rows, f.cols}, all.codes),
-                    stored(part(f, ".weight_scale"), DType::kF32, shape, scales(f, all)),
-                    stored(part(f, ".activation_scale"), DType::kF32, {1},
-                           std::vector<float>{0.02F})};
+            return {
+                stored(part(f, ".quant_weight"), DType::kF8E4M3, {f.rows, f.cols}, all.codes),
+                stored(part(f, ".weight_scale"), DType::kF32, shape, scales(f, all)),
+                stored(part(f, ".activation_scale"), DType::kF32, {1}, std::vector<float>{0.02F})};
           },
           {kUpGate}};
 }
@@ -179,22 +182,22 @@ Form two_bits(CodeType type) {
 }
 
 std::vector<Form> forms() {
-  return {integers(8),
-          integers(4),
-          fp8(R"({"quantization": "block_wise_fp8", "weight_block_size": [128, 128]})",
-              [](const Fused& f) { return fp8_rows(f.view(), Fp8Scaling::kBlock); },
-              [](const Fused&, const AllRows& all) { return std::vector<float>{all.scales[0]}; },
-              {1, 1}),
-          fp8(R"({"quantization": "mix_quant", "dense_quant_type": "tensor_wise_fp8",
+  return {
+      integers(8),
+      integers(4),
+      fp8(R"({"quantization": "block_wise_fp8", "weight_block_size": [128, 128]})",
+          [](const Fused& f) { return fp8_rows(f.view(), Fp8Scaling::kBlock); },
+          [](const Fused&, const AllRows& all) { return std::vector<float>{all.scales[0]}; },
+          {1, 1}),
+      fp8(R"({"quantization": "mix_quant", "dense_quant_type": "tensor_wise_fp8",
                   "moe_quant_type": "tensor_wise_fp8", "is_quantized": true})",
-              [](const Fused& f) { return fp8_rotated_rows(f.view(), 32); },
-              [](const Fused&, const AllRows& all) { return std::vector<float>{all.scales[0]}; },
-              {1}),
-          fp8(R"({"quantization": {"quantization": "wfp8afp8"}})",
-              [](const Fused& f) { return fp8_rows(f.view(), Fp8Scaling::kRow); },
-              [](const Fused&, const AllRows& all) { return all.scales; }, {96}),
-          two_bits(CodeType::kCcq25),
-          two_bits(CodeType::kCcq2)};
+          [](const Fused& f) { return fp8_rotated_rows(f.view(), 32); },
+          [](const Fused&, const AllRows& all) { return std::vector<float>{all.scales[0]}; }, {1}),
+      fp8(R"({"quantization": {"quantization": "wfp8afp8"}})",
+          [](const Fused& f) { return fp8_rows(f.view(), Fp8Scaling::kRow); },
+          [](const Fused&, const AllRows& all) { return all.scales; }, {96}),
+      two_bits(CodeType::kCcq25),
+      two_bits(CodeType::kCcq2)};
 }
 
 // The golden's folder with these tensors instead of the parts.
@@ -284,7 +287,8 @@ TEST(Paddle, RefusesLies) {
   EXPECT_THAT(error(form.config, bad), HasSubstr("no place"));
   bad = good;
   for (Stored s : good) {  // the gate alone, too
-    s.info.name = "model.layers.1.mlp.experts.3.gate_proj" + s.info.name.substr(s.info.name.rfind('.'));
+    s.info.name =
+        "model.layers.1.mlp.experts.3.gate_proj" + s.info.name.substr(s.info.name.rfind('.'));
     s.info.shape[0] /= 2;
     s.bytes.resize(s.bytes.size() / 2);
     bad.push_back(s);
