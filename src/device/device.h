@@ -61,12 +61,10 @@ struct KvCacheSpec {
   /// kF32, kBF16, or codes of 8 bits with a scale for each token, kv head, and K or V: kI8, kF8E4M3
   /// (spec quantization.md 6, dynamic). kF32 goes with f32 computation only.
   DType dtype = DType::kBF16;
-  /// Codes have fixed scales instead, which every call brings (KvChannels).
-  bool fixed_scales = false;
+  bool fixed_scales = false;  ///< of the codes, instead: every call brings them (KvChannels)
 };
 
-/// Fixed scales of the codes of a layer, one a channel (spec quantization.md 6, static): code =
-/// rounded x * factor, value = code * out. All [kv_heads * head_dim].
+/// Fixed scales of a layer, [kv_heads * head_dim]: code = rounded x * factor, value = code * out.
 struct KvChannels {
   const float* key_factor;
   const float* key_out;
