@@ -123,8 +123,8 @@ void add_memory_flags(CLI::App& app, EngineFlags& f) {
   add(app, g, "--max-total-tokens", f.max_total_tokens,
       "Size of the KV pool in tokens (from memory)");
   add(app, g, "--kv-cache-dtype", f.kv_cache_dtype,
-      "auto (as computed), bfloat16|bf16, float32, int8, fp8|fp8_e4m3 (a scale for each token and "
-      "head)")
+      "auto (as computed; int8 with w4a8; what a quantised folder asks for), bfloat16|bf16, "
+      "float32, int8, fp8|fp8_e4m3 (a scale for each token and head, or the folder's fixed ones)")
       ->capture_default_str();
   add(app, g, "--page-size", f.page_size, "Tokens per KV page")->capture_default_str();
   add(app, g, "--max-running-requests", f.max_running_requests, "Requests in a batch")
@@ -178,7 +178,7 @@ void add_weight_flags(CLI::App& app, WeightFlags& f) {
   add(app, g, "--quantization", f.quantization,
       "Rounds the weights while loading: wint8, wint4, wint4:g64, wint4:g32:min, fp8_block, "
       "fp8_channel, fp8_tensor (the head stays, see --mixed; fp8 weights meet bfloat16 "
-      "inputs)")
+      "inputs); with int8 inputs w8a8, or w4a8 (rotated; int8 KV cache); 2 bits wint2.5, wint2")
       ->capture_default_str();
   add(app, g, "--mixed", f.mixed,
       "Exceptions, e.g. lm_head=wint8,experts@0-6=wint4:g128,attention=none");
@@ -223,6 +223,11 @@ WeightChoice parse_weight_flags(const WeightFlags& flags) {
          flags.act_dtype);
   }
   choice.quantization = QuantizationPlan::parse(quantization, mixed);
+  const auto& base = choice.quantization.base();
+  if (flags.act_dtype == "bf16" && base && base->has_int8_inputs()) {
+    fail(Code::kInvalidArgument, "--act-dtype bf16: {} means inputs of 8 bits; use wint8 or wint4",
+         base->name());
+  }
   return choice;
 }
 

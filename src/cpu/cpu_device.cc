@@ -11,6 +11,8 @@
 #include "base/thread_pool.h"
 #include "cpu/attention.h"
 #include "cpu/kv_cache.h"
+#include "cpu/kv_channels.h"
+#include "cpu/linear_inputs.h"
 #include "cpu/pack.h"
 #include "cpu/rope_table.h"
 #include "cpu/routing.h"
@@ -93,6 +95,9 @@ class CpuDevice final : public Device {
   }
   /// Bias and scratch of a weight whose data is packed.
   void finish_packing(Linear& linear, std::span<const float> bias);
+  Tensor rotated(const Tensor& x, const Linear& w) {
+    return rotation_.apply(x, w.codes ? w.codes->rotation : 1, kernels_, pool_);
+  }
   static LinearTask linear_task(const Tensor& x, const Linear& w, Epilogue epilogue,
                                 const Tensor& y);
 
@@ -103,6 +108,7 @@ class CpuDevice final : public Device {
   RopeTable rope_;
   AttentionPlan attention_;
   std::vector<int64_t> expert_cost_;
+  Rotation rotation_;
   DeviceInfo info_;
 };
 
@@ -139,7 +145,9 @@ Linear CpuDevice::pack_codes(std::span<const CodeRows* const> blocks, DType dtyp
     linear.n += block->rows();
   }
   linear.dtype = dtype;
-  linear.inputs = inputs;
+  linear.inputs = std::max(inputs, linear.codes->inputs);
+  check_inputs(*linear.codes, linear.inputs, linear.k);
+  linear.input_absmax = common_absmax(blocks);
   linear.kind = kind;
   linear.data = weights_.take(code_bytes(linear.n, linear.k, *linear.codes, kind));
   pack_code_rows(blocks, kernel(linear).layout, kind, pool_, linear.data.data());
@@ -201,6 +209,7 @@ LinearTask CpuDevice::linear_task(const Tensor& x, const Linear& w, Epilogue epi
   task.x_bf16 = x.dtype == DType::kBF16;
   task.w = w.data.data();
   if (w.codes) task.codes = code_layout(*w.codes);
+  task.input_absmax = w.input_absmax;
   task.bias = w.bias.as<float>();
   task.n = w.n;
   task.k = w.k;
@@ -212,14 +221,15 @@ LinearTask CpuDevice::linear_task(const Tensor& x, const Linear& w, Epilogue epi
   return task;
 }
 
-void CpuDevice::linear(const Tensor& x, const Linear& w, Epilogue epilogue, const Tensor& y) {
+void CpuDevice::linear(const Tensor& input, const Linear& w, Epilogue epilogue, const Tensor& y) {
   const LinearKernel& k = kernel(w);
+  const Tensor x = rotated(input, w);
   const LinearTask task = linear_task(x, w, epilogue, y);
   const int64_t units = linear_units(k.layout, w.n, w.kind);
   const int64_t max_rows = k.block_rows(w.k);
   const int64_t blocks = (task.m + max_rows - 1) / max_rows;
   const int64_t y_row_bytes = task.y_stride * (task.y_bf16 ? 2 : 4);
-  const int64_t x_row_bytes = task.x_stride * (w.dtype == DType::kBF16 ? 2 : 4);
+  const int64_t x_row_bytes = task.x_stride * (task.x_bf16 ? 2 : 4);
   // Row blocks outermost: a thread packs the rows of its block once and runs them through many
   // panels.
   pool_.parallel_for(blocks * units, 1, [&](int64_t begin, int64_t end, int thread) {
@@ -256,6 +266,7 @@ void CpuDevice::rope_store(const Tensor& qkv, const Batch& batch, const RopeArgs
       const int32_t position = batch.positions[static_cast<size_t>(t)];
       uint8_t* row = qkv.ptr<uint8_t>() + t * width * element;
       kernels_.rotate(row, heads, half, rope_.cos(position), rope_.sin(position), bf16);
+      if (args.channels) encode_channels(spec, args.num_heads, *args.channels, row, bf16);
       const int64_t s = sequence - batch.query_start.begin();
       const int64_t entry = s * batch.max_blocks + position / layout.block_tokens;
       store_kv(layout, layer, batch.block_table[static_cast<size_t>(entry)],
@@ -277,6 +288,13 @@ void CpuDevice::attention(const Tensor& qkv, const Batch& batch, const Attention
   task.kv = kv_layout(cache.spec);
   task.cache = cache.data.as<uint8_t>() + args.layer * task.kv.layer_bytes;
   attention_.run(task, batch, kernels_, pool_, out.data);
+  if (args.channels == nullptr) return;
+  const auto row_bytes = out.dim(1) * static_cast<int64_t>(dtype_bytes(out.dtype));
+  pool_.parallel_for(out.dim(0), 16, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t)
+      decode_channels(cache.spec, args.num_heads, *args.channels,
+                      out.ptr<uint8_t>() + t * row_bytes, task.bf16);
+  });
 }
 
 void CpuDevice::route(const Tensor& h, const RouterArgs& args, Routing& routing) {
@@ -298,8 +316,9 @@ void CpuDevice::route(const Tensor& h, const RouterArgs& args, Routing& routing)
   group_by_expert(routing);
 }
 
-void CpuDevice::expert_linear(const Tensor& x, ExpertRows rows, std::span<const Linear> experts,
+void CpuDevice::expert_linear(const Tensor& input, ExpertRows rows, std::span<const Linear> experts,
                               const Routing& routing, Epilogue epilogue, const Tensor& y) {
+  const Tensor x = rotated(input, experts[0]);
   const LinearKernel& k = kernel(experts[0]);
   const int64_t units = linear_units(k.layout, experts[0].n, experts[0].kind);
   const int64_t max_rows = k.block_rows(experts[0].k);

@@ -1,8 +1,10 @@
 // The generic table: plain loops, f32 sums in index order. It is the specification that every other
 // table is tested against, and what runs on processors without a table of their own.
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <span>
 
 #include "cpu/kernels.h"
 #include "tensor/dtype.h"
@@ -237,6 +239,9 @@ constexpr LinearKernel fp8_kernel() {
   return {{kPanel, 4, 4, 0}, fp8_linear, no_scratch, all_rows};
 }
 
+#include "cpu/kernels/generic_ccq.inc"
+#include "cpu/kernels/generic_row8.inc"
+
 void rms_norm(const float* x, const float* w, float eps, int64_t size, void* y, bool y_bf16) {
   float sum = 0;
   for (int64_t i = 0; i < size; ++i) sum += x[i] * x[i];
@@ -380,9 +385,16 @@ constexpr Kernels kTable = {
     .name = "generic",
     .linear_f32 = {{kPanel, 1, 1, 0}, linear<float>, no_scratch, all_rows},
     .linear_bf16 = {{kPanel, 1, 1, 0}, linear<bf16>, no_scratch, all_rows},
-    .linear_codes = {{code_kernel<false, kMostFull>(), code_kernel<false, kMostInt8>()},
-                     {code_kernel<true, kMostFull>(), code_kernel<true, kMostInt8>()},
-                     {fp8_kernel(), fp8_kernel()}},
+    .linear_codes = {{code_kernel<false, kMostFull>(), code_kernel<false, kMostInt8>(),
+                      row8_kernel<false>()},
+                     {code_kernel<true, kMostFull>(), code_kernel<true, kMostInt8>(),
+                      row8_kernel<true>()},
+                     {fp8_kernel(), fp8_kernel(), fp8_kernel()},
+                     {ccq_kernel<false, kMostFull>(), ccq_kernel<false, kMostInt8>(),
+                      ccq_kernel<false, kMostInt8>()},
+                     {ccq_kernel<true, kMostFull>(), ccq_kernel<true, kMostInt8>(),
+                      ccq_kernel<true, kMostInt8>()}},
+    .hadamard = hadamard,
     .rms_norm = rms_norm,
     .rotate = rotate,
     .attention_rows = kTileRows,

@@ -49,6 +49,7 @@ struct KvLayout {
   int32_t v_width;
   int32_t element_bytes;
   KvType type;
+  bool fixed_scales;  ///< all 1 (NaN for rows with a NaN): rows are whole codes
 };
 
 struct AttentionTask {
@@ -97,7 +98,10 @@ struct Kernels {
   LinearKernel linear_f32;
   LinearKernel linear_bf16;
   /// Of quantised weights, by CodeType and Inputs; the layout depends on the former alone.
-  LinearKernel linear_codes[3][2];
+  LinearKernel linear_codes[5][3];
+
+  /// x[n] := x H on blocks of `block` values, as hadamard() in quant/, the same bits.
+  void (*hadamard)(float* x, int64_t n, int32_t block);
 
   /// y = x / sqrt(mean(x^2) + eps) * w, one row; y f32 or bf16.
   void (*rms_norm)(const float* x, const float* w, float eps, int64_t size, void* y, bool y_bf16);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "base/error.h"
@@ -72,7 +73,8 @@ uint8_t int8_code(float x) {
 template <typename T, typename Place>
 bf16 encode(const T* x, const KvLayout& layout, Place place) {
   constexpr int64_t kPiece = 64;
-  const bf16 rounded = scale_of(x, layout.head_dim, layout.type);
+  bf16 rounded = scale_of(x, layout.head_dim, layout.type);
+  if (layout.fixed_scales && !std::isnan(to_f32(rounded))) rounded = to_bf16(1.0F);
   const float scale = to_f32(rounded);
   for (int64_t first = 0; first < layout.head_dim; first += kPiece) {
     const int64_t count = std::min<int64_t>(kPiece, layout.head_dim - first);
@@ -130,6 +132,7 @@ KvLayout kv_layout(const KvCacheSpec& spec) {
   const auto element = static_cast<int64_t>(dtype_bytes(spec.dtype));
   KvLayout layout;
   layout.type = kv_type(spec.dtype);
+  layout.fixed_scales = spec.fixed_scales;
   layout.element_bytes = static_cast<int32_t>(element);
   layout.block_tokens = spec.block_tokens;
   layout.head_dim = spec.head_dim;

@@ -55,8 +55,9 @@ struct LinearTask {
   const int32_t* rows;  ///< row r reads x row rows[r]; null means r
   int64_t m;
   const void* w;
-  CodeLayout codes;   ///< of a quantised weight
-  const float* bias;  ///< [n] in the order of the rows, or null
+  CodeLayout codes;    ///< of a quantised weight
+  float input_absmax;  ///< above 0: what +-127 stands for where a row has one scale (kInt8Row)
+  const float* bias;   ///< [n] in the order of the rows, or null
   int64_t n;
   int64_t k;
   bool gate_up;

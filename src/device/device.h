@@ -37,6 +37,7 @@ struct Linear {
   DType dtype = DType::kF32;        ///< of the inputs, and of the weight unless quantised
   std::optional<CodeFormat> codes;  ///< how a quantised weight is stored
   Inputs inputs = Inputs::kFull;    ///< of a quantised weight
+  float input_absmax = 0;           ///< CodeRows::input_absmax() of all its blocks
   LinearKind kind = LinearKind::kPlain;
   Buffer data;
   Buffer bias;  ///< f32 [n], or empty
@@ -60,6 +61,15 @@ struct KvCacheSpec {
   /// kF32, kBF16, or codes of 8 bits with a scale for each token, kv head, and K or V: kI8, kF8E4M3
   /// (spec quantization.md 6, dynamic). kF32 goes with f32 computation only.
   DType dtype = DType::kBF16;
+  bool fixed_scales = false;  ///< of the codes, instead: every call brings them (KvChannels)
+};
+
+/// Fixed scales of a layer, [kv_heads * head_dim]: code = rounded x * factor, value = code * out.
+struct KvChannels {
+  const float* key_factor;
+  const float* key_out;
+  const float* value_factor;
+  const float* value_out;
 };
 
 /// The cache's memory; the layout inside a block is the device's own.
@@ -114,6 +124,7 @@ struct AttentionArgs {
   int layer;
   int num_heads;
   float scale;
+  const KvChannels* channels = nullptr;  ///< with fixed_scales
 };
 
 /// Rotary table and heads for rope_store. inv_freq: f32 [D/2].
@@ -121,6 +132,7 @@ struct RopeArgs {
   int layer;
   int num_heads;
   const float* inv_freq;
+  const KvChannels* channels = nullptr;  ///< with fixed_scales
 };
 
 struct DeviceInfo {
@@ -141,8 +153,8 @@ class Device {
   /// straight from the mapped file.
   virtual Linear pack_linear(std::span<const MatrixView> blocks, DType dtype, LinearKind kind,
                              std::span<const float> bias) = 0;
-  /// The same of quantised rows, all of one format; dtype is that of the
-  /// inputs.
+  /// The same of quantised rows, all of one format; dtype is that of the inputs, which are also
+  /// rounded as far as the format asks for. A format's rotation is applied to the inputs.
   virtual Linear pack_codes(std::span<const CodeRows* const> blocks, DType dtype, Inputs inputs,
                             LinearKind kind, std::span<const float> bias) = 0;
   /// Bytes that pack_linear would allocate for the data.
@@ -165,7 +177,7 @@ class Device {
   virtual void linear(const Tensor& x, const Linear& w, Epilogue epilogue, const Tensor& y) = 0;
   /// qkv [T, (N + 2K) D]: rotates adjacent pairs of q (in place) and k by position (spec
   /// text.md 3.4, always f32, rounded once), and writes k and v of every token to its place in the
-  /// cache.
+  /// cache. With fixed scales q takes in those of the keys, for attention().
   virtual void rope_store(const Tensor& qkv, const Batch& batch, const RopeArgs& args,
                           KvCache& cache) = 0;
   /// out [T, N D]: causal attention of the q part of qkv over the cache, f32 softmax; query head n

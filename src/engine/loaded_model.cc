@@ -75,9 +75,9 @@ void load_on_cpu(EngineOptions& options, std::shared_ptr<const Checkpoint> check
   m.device = make_cpu_device(options.num_threads);
   if (options.num_threads == 0) options.num_threads = available_cores();
   options.dtype = compute_dtype(options, m.config);
-  options.cache_dtype = options.cache_dtype.value_or(*options.dtype);
-  const LoadOptions load{*options.dtype, options.show_progress, options.quantization,
-                         options.inputs, options.cache_dtype};
+  LoadOptions load{*options.dtype, options.show_progress, options.quantization, options.inputs,
+                   options.cache_dtype};
+  options.cache_dtype = load.cache_dtype = resolve_cache_dtype(*checkpoint, load);
   check_weights_fit(packed_weight_bytes(*checkpoint, *m.device, load), available_memory_bytes(),
                     *options.dtype);
   m.model = TextModel::load(std::move(checkpoint), *m.device, load);

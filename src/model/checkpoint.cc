@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "model/config_keys.h"
+#include "model/kv_scales.h"
 #include "model/layout.h"
 #include "model/quantized_tensors.h"
 #include "tensor/safetensors.h"
@@ -80,6 +81,7 @@ struct Checkpoint::State {
   std::vector<SafetensorsFile> files;
   std::vector<SourceTensor> sources;
   QuantizedTensors quantized;
+  std::vector<KvAbsmax> kv_absmax;
   ResolvedLayout layout;
 
   void open_shards();
@@ -150,6 +152,7 @@ std::unique_ptr<Checkpoint> Checkpoint::open(const fs::path& folder) {
   state->generation = GenerationConfig::load(folder);
   state->open_shards();
   std::vector<SourceTensor> numbers = state->sources;
+  state->kv_absmax = take_kv_scales(numbers, state->config);
   state->quantized = take_quantized(numbers, state->config);
   std::unordered_set<std::string> elsewhere;
   for (const auto& [name, rows] : state->quantized) elsewhere.insert(name);
@@ -169,6 +172,8 @@ const TextConfig& Checkpoint::config() const { return state_->config; }
 const GenerationConfig& Checkpoint::generation_config() const { return state_->generation; }
 CheckpointLayout Checkpoint::layout() const { return state_->layout.layout; }
 int Checkpoint::num_mtp_layers() const { return state_->layout.num_mtp_layers; }
+
+const std::vector<KvAbsmax>& Checkpoint::kv_absmax() const { return state_->kv_absmax; }
 
 bool Checkpoint::has(std::string_view pt_name) const {
   return state_->layout.tensors.contains(std::string(pt_name));

@@ -23,6 +23,8 @@ enum class CheckpointLayout { kPt, kEarlyPt, kPaddle, kStacked };
 /// "pt", "early-pt", "paddle", "stacked": the words of `erne convert --layout`.
 std::string_view layout_name(CheckpointLayout layout);
 
+struct KvAbsmax;
+
 class Checkpoint {
  public:
   /// Opens config.json and all shards, checks every header (sizes, offsets, overlaps, duplicates,
@@ -52,6 +54,9 @@ class Checkpoint {
   std::shared_ptr<const CodeRows> codes(std::string_view pt_name) const;
   /// A vector of exactly `size` floats (shapes [size] and [1, size]).
   std::vector<float> vector(std::string_view pt_name, int64_t size) const;
+
+  /// Static scales of the KV cache, one entry a layer; empty: the files hold none.
+  const std::vector<KvAbsmax>& kv_absmax() const;
 
   struct Entry {
     std::string name;  ///< as stored

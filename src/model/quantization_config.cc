@@ -132,6 +132,37 @@ QuantizationConfig parse_compressed(const ConfigKeys& keys) {
   return config;
 }
 
+// kv_cache_quant_type: static scales stand in tensors of their own (kv_scales.h); without them both
+// are dynamic.
+std::optional<DType> read_cache_dtype(const ConfigKeys& keys) {
+  const auto type = keys.text("kv_cache_quant_type");
+  if (!type) return std::nullopt;
+  if (*type == "int8") return DType::kI8;
+  if (*type == "float8_e4m3fn" || *type == "block_wise_fp8") return DType::kF8E4M3;
+  keys.refuse(Code::kUnsupported, "kv_cache_quant_type", *keys.find("kv_cache_quant_type"),
+              "int8, float8_e4m3fn and block_wise_fp8 are supported");
+}
+
+// {"quantization": "wint8"}, or "mix_quant" with dense_quant_type and moe_quant_type, or a map with
+// such keys; further maps (2-bit releases have one for every kind of expert) say what the tensors
+// say too.
+QuantizationConfig parse_paddle(const ConfigKeys& keys) {
+  QuantizationConfig config{.method = Method::kPaddle};
+  const std::string method = keys.text("quantization").value_or("mix_quant");
+  const bool mixed = method == "mix_quant";
+  config.dense_type = keys.text("dense_quant_type").value_or(mixed ? "" : method);
+  config.expert_type = keys.text("moe_quant_type").value_or(mixed ? "" : method);
+  for (const std::string* type : {&config.dense_type, &config.expert_type}) {
+    const auto known = {"wint8",           "wint4",    "wint2", "wint2.5", "block_wise_fp8",
+                        "tensor_wise_fp8", "wfp8afp8", "w4a8",  ""};
+    if (std::find(known.begin(), known.end(), *type) != known.end()) continue;
+    fail(Code::kUnsupported, "{}: method '{}' is not supported; {} are", keys.what(), *type,
+         fmt::join(known.begin(), known.end() - 1, ", "));
+  }
+  config.cache_dtype = read_cache_dtype(keys);
+  return config;
+}
+
 }  // namespace
 
 QuantizationConfig parse_quantization_config(const nlohmann::json& json, std::string_view what) {
@@ -147,14 +178,23 @@ QuantizationConfig parse_quantization_config(const nlohmann::json& json, std::st
   }
   const std::string place = fmt::format("{}: quantization_config", what);
   const ConfigKeys keys(json, place);
-  if (method == "erne") return {.method = Method::kErne};
+  if (method == "erne") {
+    QuantizationConfig config{.method = Method::kErne};
+    config.cache_dtype = read_cache_dtype(keys);
+    return config;
+  }
+  const bool paddle = json.is_object() && !json.contains("quant_method") &&
+                      (json.contains("quantization") || json.contains("dense_quant_type"));
+  if (paddle && json.contains("quantization") && json["quantization"].is_object())
+    return parse_paddle(ConfigKeys(json["quantization"], place));
+  if (paddle) return parse_paddle(keys);
   if (method == "awq") return parse_awq(keys);
   if (method == "gptq") return parse_gptq(keys);
   if (method == "fp8") return parse_fp8(keys);
   if (method == "compressed-tensors") return parse_compressed(keys);
   fail(Code::kUnsupported,
-       "{} (method {}) is not supported; erne, awq, gptq, compressed-tensors, fp8 and unquantised "
-       "folders are",
+       "{} (method {}) is not supported; erne, awq, gptq, compressed-tensors, fp8, Paddle's and "
+       "unquantised folders are",
        place, method);
 }
 

@@ -133,9 +133,13 @@ RowError row_error(const CodeFormat& format, const std::vector<float>& numbers,
                    const std::vector<int8_t>& codes, const float* scales, const float* mins) {
   RowError error;
   const size_t group = format.group == 0 ? numbers.size() : static_cast<size_t>(format.group);
-  for (size_t i = 0; i < numbers.size(); ++i) {
-    const float value =
+  std::vector<float> values(numbers.size());
+  for (size_t i = 0; i < numbers.size(); ++i)
+    values[i] =
         code_value(format, codes[i], scales[i / group], format.has_min ? mins[i / group] : 0.0F);
+  unrotate(format, values);
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    const float value = values[i];
     const double gap = static_cast<double>(numbers[i]) - static_cast<double>(value);
     error.signal += static_cast<double>(numbers[i]) * static_cast<double>(numbers[i]);
     error.noise += gap * gap;
@@ -219,6 +223,10 @@ void write_config(const Checkpoint& checkpoint, const QuantizeOptions& options,
   }
   json["quantization_config"] = {
       {"quant_method", "erne"}, {"plan", options.plan.text()}, {"schemes", std::move(schemes)}};
+  // W4A8C8: the cache of such a model is int8 unless --kv-cache-dtype says otherwise.
+  const auto& base = options.plan.base();
+  if (base && base->method == WeightScheme::Method::kW4a8)
+    json["quantization_config"]["kv_cache_quant_type"] = "int8";
   const TextConfig& config = checkpoint.config();
   json["architectures"] = {config.is_moe() ? "Ernie4_5_MoeForCausalLM" : "Ernie4_5ForCausalLM"};
   json["model_type"] = config.is_moe() ? "ernie4_5_moe" : "ernie4_5";
@@ -240,6 +248,9 @@ void check_input(const Checkpoint& checkpoint, const QuantizeOptions& options) {
          "`erne convert`",
          options.input.string());
   }
+  check_plan(options.plan, checkpoint.config());
+  if (!checkpoint.kv_absmax().empty())
+    log::warn("{}: the static scales of its KV cache are not kept", options.input.string());
   if (options.max_shard_bytes == 0)
     fail(Code::kInvalidArgument, "max_shard_bytes is 0; at least 1 is valid");
 }

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "model/config.h"
 #include "model/quantization.h"
 #include "tensor/code_rows.h"
 #include "tensor/tensor.h"
@@ -17,5 +18,9 @@ std::shared_ptr<const CodeRows> quantize_rows(const MatrixView& numbers,
 /// The same of rows that are codes already, by way of their numbers, which are held in memory.
 std::shared_ptr<const CodeRows> quantize_rows(std::shared_ptr<const CodeRows> codes,
                                               const WeightScheme& scheme);
+
+/// Throws Error{kInvalidArgument} where the base of the plan is meant for experts that the model
+/// has not (2-bit schemes) and no exception uses it either.
+void check_plan(const QuantizationPlan& plan, const TextConfig& config);
 
 }  // namespace erne

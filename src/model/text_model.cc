@@ -5,10 +5,13 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "device/null_device.h"
 #include "model/checkpoint.h"
+#include "model/kv_scales.h"
 #include "model/text_weights.h"
 #include "ops/ops.h"
+#include "quant/kv_codes.h"
 
 namespace erne {
 namespace {
@@ -21,6 +24,11 @@ struct Step {
   KvCache& cache;
   DType dtype;
   std::span<const float> inv_freq;
+  std::span<const KvChannels> kv;  // one a layer where the cache has fixed scales
+
+  const KvChannels* channels(int layer) const {
+    return kv.empty() ? nullptr : &kv[static_cast<size_t>(layer)];
+  }
 };
 
 // x += attention(norm(x)); x f32 [T, H].
@@ -29,9 +37,12 @@ void attention(const Step& s, const AttentionWeights& w, std::span<const float> 
   const Arena::Mark mark(s.ctx.arena);
   const Tensor h = ops::rms_norm(s.ctx, x, norm, s.config.rms_norm_eps, s.dtype);
   const Tensor qkv = ops::linear(s.ctx, h, w.qkv, s.dtype);
-  ops::rope_store(s.ctx, qkv, s.batch, {layer, s.config.num_heads, s.inv_freq.data()}, s.cache);
+  const KvChannels* channels = s.channels(layer);
+  ops::rope_store(s.ctx, qkv, s.batch, {layer, s.config.num_heads, s.inv_freq.data(), channels},
+                  s.cache);
   const float scale = 1.0F / std::sqrt(static_cast<float>(s.config.head_dim));
-  const Tensor o = ops::attention(s.ctx, qkv, s.batch, {layer, s.config.num_heads, scale}, s.cache);
+  const Tensor o =
+      ops::attention(s.ctx, qkv, s.batch, {layer, s.config.num_heads, scale, channels}, s.cache);
   ops::linear_add(s.ctx, o, w.o, x);
 }
 
@@ -64,8 +75,51 @@ void decoder_layer(const Step& s, const LayerWeights& w, int layer, const Tensor
   }
 }
 
-DType cache_dtype(const LoadOptions& options) {
-  const DType cache = options.cache_dtype.value_or(options.dtype);
+// Fixed scales of one layer's KV cache.
+struct LayerKv {
+  std::vector<float> key_factor, key_out, value_factor, value_out;
+
+  KvChannels channels() const {
+    return {key_factor.data(), key_out.data(), value_factor.data(), value_out.data()};
+  }
+};
+
+std::vector<LayerKv> fixed_kv(const Checkpoint& checkpoint, DType cache) {
+  if (checkpoint.kv_absmax().empty()) return {};
+  if (cache != DType::kI8 && cache != DType::kF8E4M3) {
+    log::info("the checkpoint's KV scales are for 8 bits: a KV cache of {} does without them",
+              dtype_name(cache));
+    return {};
+  }
+  const float largest = cache == DType::kI8 ? 127.0F : 448.0F;
+  std::vector<LayerKv> layers;
+  for (const KvAbsmax& absmax : checkpoint.kv_absmax()) {
+    LayerKv& layer = layers.emplace_back();
+    for (const float x : absmax.keys) {
+      layer.key_factor.push_back(kv_scale(x, largest).factor);
+      layer.key_out.push_back(kv_scale(x, largest).out);
+    }
+    for (const float x : absmax.values) {
+      layer.value_factor.push_back(kv_scale(x, largest).factor);
+      layer.value_out.push_back(kv_scale(x, largest).out);
+    }
+  }
+  return layers;
+}
+
+}  // namespace
+
+DType resolve_cache_dtype(const Checkpoint& checkpoint, const LoadOptions& options) {
+  const std::optional<WeightScheme>& base = options.quantization.base();
+  DType cache = options.dtype;
+  if (options.cache_dtype) {
+    cache = *options.cache_dtype;
+  } else if (const auto wanted = checkpoint.config().quantization.cache_dtype) {
+    cache = *wanted;
+  } else if (!checkpoint.kv_absmax().empty() ||
+             (base && base->method == WeightScheme::Method::kW4a8)) {
+    cache = DType::kI8;
+  }
   if (cache == DType::kF32 && options.dtype != DType::kF32) {
     fail(Code::kUnsupported, "a KV cache of float32 needs computation in float32, not {}",
          dtype_name(options.dtype));
@@ -73,13 +127,13 @@ DType cache_dtype(const LoadOptions& options) {
   return cache;
 }
 
-}  // namespace
-
 struct TextModel::State {
   std::shared_ptr<const Checkpoint> checkpoint;
   TextConfig config;
   TextWeights weights;
   DType cache_dtype;
+  std::vector<LayerKv> kv;           // with fixed scales
+  std::vector<KvChannels> channels;  // of kv
 };
 
 TextModel::TextModel(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -88,7 +142,9 @@ TextModel::~TextModel() = default;
 std::unique_ptr<TextModel> TextModel::load(std::shared_ptr<const Checkpoint> checkpoint,
                                            Device& device, const LoadOptions& options) {
   auto state = std::make_unique<State>();
-  state->cache_dtype = cache_dtype(options);
+  state->cache_dtype = resolve_cache_dtype(*checkpoint, options);
+  state->kv = fixed_kv(*checkpoint, state->cache_dtype);
+  for (const LayerKv& layer : state->kv) state->channels.push_back(layer.channels());
   state->config = checkpoint->config();
   state->weights = load_text_weights(*checkpoint, device, options);
   state->checkpoint = std::move(checkpoint);
@@ -101,7 +157,8 @@ uint64_t TextModel::weight_bytes() const { return state_->weights.bytes; }
 
 KvCacheSpec TextModel::kv_spec(int block_tokens) const {
   const TextConfig& c = state_->config;
-  return {c.num_layers, c.kv_heads, c.head_dim, block_tokens, state_->cache_dtype};
+  return {c.num_layers, c.kv_heads,          c.head_dim,
+          block_tokens, state_->cache_dtype, !state_->kv.empty()};
 }
 
 size_t TextModel::arena_bytes(int64_t num_tokens, int64_t num_logit_rows) const {
@@ -125,7 +182,7 @@ Tensor TextModel::forward(Ctx& ctx, const Batch& batch, KvCache& cache,
                           const HiddenObserver& observer, const LayerDone& layer_done) const {
   const TextConfig& config = state_->config;
   const TextWeights& w = state_->weights;
-  const Step step{ctx, config, batch, cache, w.dtype, w.inv_freq};
+  const Step step{ctx, config, batch, cache, w.dtype, w.inv_freq, state_->channels};
 
   const auto num_rows = static_cast<int64_t>(batch.logit_rows.size());
   const Tensor logits = ctx.arena.take(DType::kF32, {num_rows, config.vocab_size});

@@ -22,9 +22,14 @@ struct LoadOptions {
   bool show_progress = false;
   QuantizationPlan quantization = {};  ///< rounds weights that the checkpoint holds as numbers
   Inputs inputs = Inputs::kFull;       ///< of quantised linears
-  /// Type of KvCacheSpec; absent: dtype.
+  /// Type of KvCacheSpec; absent: see resolve_cache_dtype().
   std::optional<DType> cache_dtype = {};
 };
+
+/// The type of the KV cache where none is named: what the checkpoint was calibrated for, int8 for
+/// weights of w4a8 (W4A8C8), else the type of the computation. Throws Error{kUnsupported} for a
+/// float32 cache of another computation.
+DType resolve_cache_dtype(const Checkpoint& checkpoint, const LoadOptions& options);
 
 /// Sees the f32 residual stream [T, H] entering layer `layer`; layer == num_layers means the state
 /// after model.norm.

@@ -231,6 +231,7 @@ void check_options(const Checkpoint& checkpoint, const LoadOptions& options) {
          "or start from the unquantised model",
          checkpoint.folder().string(), options.quantization.text());
   }
+  check_plan(options.quantization, checkpoint.config());
   if (!quantized && options.quantization.empty() && options.inputs == Inputs::kInt8) {
     fail(Code::kInvalidArgument,
          "--act-dtype int8 is about quantised weights; add --quantization wint8, or name a "

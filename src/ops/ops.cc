@@ -20,12 +20,14 @@ bool takes(DType cache, DType rows) {
   return rows == DType::kF32 || (rows == DType::kBF16 && cache != DType::kF32);
 }
 
-void check_qkv(const Tensor& qkv, const Batch& batch, int num_heads, const KvCacheSpec& spec) {
+void check_qkv(const Tensor& qkv, const Batch& batch, int num_heads, const KvChannels* channels,
+               const KvCacheSpec& spec) {
   const int64_t width = int64_t{num_heads + 2 * spec.kv_heads} * spec.head_dim;
   ERNE_CHECK(qkv.shape == Shape({batch.num_tokens(), width}) && takes(spec.dtype, qkv.dtype),
              "qkv {} {} for {} heads, {} kv heads of {} in {}", qkv.shape.str(),
              dtype_name(qkv.dtype), num_heads, spec.kv_heads, spec.head_dim,
              dtype_name(spec.dtype));
+  ERNE_CHECK(spec.fixed_scales == (channels != nullptr));
   ERNE_CHECK(num_heads % spec.kv_heads == 0, "{} heads, {} kv heads", num_heads, spec.kv_heads);
 }
 
@@ -85,13 +87,13 @@ Tensor gated_linear(Ctx& ctx, const Tensor& x, const Linear& w) {
 
 void rope_store(Ctx& ctx, const Tensor& qkv, const Batch& batch, const RopeArgs& args,
                 KvCache& cache) {
-  check_qkv(qkv, batch, args.num_heads, cache.spec);
+  check_qkv(qkv, batch, args.num_heads, args.channels, cache.spec);
   ctx.device.rope_store(qkv, batch, args, cache);
 }
 
 Tensor attention(Ctx& ctx, const Tensor& qkv, const Batch& batch, const AttentionArgs& args,
                  const KvCache& cache) {
-  check_qkv(qkv, batch, args.num_heads, cache.spec);
+  check_qkv(qkv, batch, args.num_heads, args.channels, cache.spec);
   const Tensor out = ctx.arena.take(
       qkv.dtype, {batch.num_tokens(), int64_t{args.num_heads} * cache.spec.head_dim});
   ctx.device.attention(qkv, batch, args, cache, out);

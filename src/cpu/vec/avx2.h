@@ -34,6 +34,8 @@ inline Floats min(Floats a, Floats b) { return _mm256_min_ps(a, b); }
 inline Words bits(Floats x) { return _mm256_castps_si256(x); }
 inline Floats floats(Words x) { return _mm256_castsi256_ps(x); }
 inline Words to_int(Floats x) { return _mm256_cvtps_epi32(x); }
+/// The largest integer that is not above x.
+inline Words floor_int(Floats x) { return _mm256_cvtps_epi32(_mm256_floor_ps(x)); }
 inline Floats to_float(Words x) { return _mm256_cvtepi32_ps(x); }
 inline Words add_words(Words a, Words b) { return _mm256_add_epi32(a, b); }
 inline Words or_words(Words a, Words b) { return _mm256_or_si256(a, b); }
@@ -98,6 +100,10 @@ inline Floats first_lanes(int64_t count, Floats x, Floats y) {
 inline Floats load_bf16(const void* p) {
   return floats(
       shift_left<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)))));
+}
+/// kLanes signed bytes as words.
+inline Words load_signed_bytes(const void* p) {
+  return _mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
 }
 /// kLanes float16 as floats.
 inline Floats load_f16(const void* p) {

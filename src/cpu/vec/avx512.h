@@ -33,6 +33,10 @@ inline Floats min(Floats a, Floats b) { return _mm512_min_ps(a, b); }
 inline Words bits(Floats x) { return _mm512_castps_si512(x); }
 inline Floats floats(Words x) { return _mm512_castsi512_ps(x); }
 inline Words to_int(Floats x) { return _mm512_cvtps_epi32(x); }
+/// The largest integer that is not above x.
+inline Words floor_int(Floats x) {
+  return _mm512_cvt_roundps_epi32(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
 inline Floats to_float(Words x) { return _mm512_cvtepi32_ps(x); }
 inline Words add_words(Words a, Words b) { return _mm512_add_epi32(a, b); }
 inline Words or_words(Words a, Words b) { return _mm512_or_si512(a, b); }
@@ -105,6 +109,10 @@ inline Floats load_bf16(const void* p) {
 /// kLanes float16 as floats.
 inline Floats load_f16(const void* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+}
+/// kLanes signed bytes as words.
+inline Words load_signed_bytes(const void* p) {
+  return _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p)));
 }
 /// The low bytes of the words.
 inline void store_low_bytes(void* p, Words x) {
