@@ -57,7 +57,7 @@ def wide_loads(folder):
 
 def short(name):
     """erne::gpu::(anonymous namespace)::linear_kernel<...> -> linear_kernel."""
-    return re.sub(r"<.*", "", name.split("::")[-1] if "<" not in name else name.split("<")[0].split("::")[-1])
+    return re.sub(r"<.*", "", name).split("::")[-1]
 
 
 def main():
