@@ -37,23 +37,22 @@ class Machine {
     const int64_t blocks = grid.x * grid.y * grid.z;
     for (int64_t i = 0; i < blocks; ++i) {
       const int64_t b = schedule_ == Schedule::kForward ? i : blocks - 1 - i;
-      place_.block = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
+      current.block = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
       run_block();
     }
   }
 
   void set_schedule(Schedule schedule) { schedule_ = schedule; }
-  const Place& place() const { return place_; }
 
   void yield(State why) {
-    const int thread = place_.thread;
+    const int thread = current.thread;
     state_[static_cast<size_t>(thread)] = why;
     fibers_[static_cast<size_t>(thread)]->leave();
-    place_.thread = thread;
+    current.thread = thread;
   }
 
   const uint64_t* exchange(uint64_t bits) {
-    const auto thread = static_cast<size_t>(place_.thread);
+    const auto thread = static_cast<size_t>(current.thread);
     auto& values = warps_[thread / GPU_WARP].values[exchanges_[thread]++ % 2];
     values[thread % GPU_WARP] = bits;
     yield(State::kAtWarp);
@@ -83,7 +82,7 @@ class Machine {
       if (all(0, threads_, State::kDone)) return;
       ERNE_CHECK(all(0, threads_, State::kAtBlock),
                  "block ({}, {}, {}): some threads wait in block_sync(), others have ended",
-                 place_.block.x, place_.block.y, place_.block.z);
+                 current.block.x, current.block.y, current.block.z);
       std::fill(state_.begin(), state_.end(), State::kReady);
     }
   }
@@ -95,13 +94,13 @@ class Machine {
     while (true) {
       for (const int lane : lane_order()) {
         if (state_[static_cast<size_t>(first + lane)] != State::kReady) continue;
-        place_.thread = first + lane;
+        current.thread = first + lane;
         fibers_[static_cast<size_t>(first + lane)]->resume();
       }
       if (all(first, end, State::kDone) || all(first, end, State::kAtBlock)) return;
       ERNE_CHECK(all(first, end, State::kAtWarp),
                  "warp {} of block ({}, {}, {}): its lanes wait at different places", warp,
-                 place_.block.x, place_.block.y, place_.block.z);
+                 current.block.x, current.block.y, current.block.z);
       ERNE_CHECK(std::all_of(exchanges_.begin() + first, exchanges_.begin() + end,
                              [&](unsigned count) {
                                return count == exchanges_[static_cast<size_t>(first)];
@@ -133,7 +132,6 @@ class Machine {
   std::vector<Warp> warps_;
   std::vector<int> order_;
   std::mt19937 random_{1};
-  Place place_;
 };
 
 // Kept to the end of the program; fibers hold its address.
@@ -145,7 +143,7 @@ Machine& machine() {
 }  // namespace
 
 void set_schedule(Schedule schedule) { machine().set_schedule(schedule); }
-const Place& place() { return machine().place(); }
+Place current;
 void wait_for_block() { machine().yield(State::kAtBlock); }
 const uint64_t* exchange(uint64_t bits) { return machine().exchange(bits); }
 void run_grid(Grid grid, int threads, const std::function<void()>& body) {

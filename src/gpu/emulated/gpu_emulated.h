@@ -44,17 +44,18 @@ struct Place {
   int thread = 0;
   Grid block{0, 0, 0};
 };
-const Place& place();
+/// Of the thread that has its turn.
+extern Place current;
 void wait_for_block();
 /// Gives this lane's 8 bytes to its warp and returns those of all lanes.
 const uint64_t* exchange(uint64_t bits);
 
 }  // namespace emulated
 
-inline int thread_index() { return emulated::place().thread; }
-inline int64_t block_x() { return emulated::place().block.x; }
-inline int64_t block_y() { return emulated::place().block.y; }
-inline int64_t block_z() { return emulated::place().block.z; }
+inline int thread_index() { return emulated::current.thread; }
+inline int64_t block_x() { return emulated::current.block.x; }
+inline int64_t block_y() { return emulated::current.block.y; }
+inline int64_t block_z() { return emulated::current.block.z; }
 inline void block_sync() { emulated::wait_for_block(); }
 
 template <typename T>
