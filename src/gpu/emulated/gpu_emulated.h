@@ -67,6 +67,28 @@ T warp_xor(T value, int mask) {
   std::memcpy(&value, &all[(thread_index() % GPU_WARP) ^ mask], sizeof value);
   return value;
 }
+/// As gpu.h's: lanes are added in halves, so every lane gets the butterfly's bits.
+template <typename T, typename Fold>
+T warp_fold(T value, Fold fold) {
+  static_assert(sizeof(T) <= 8);
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof value);
+  const uint64_t* all = emulated::exchange(bits);
+  T lanes[GPU_WARP];
+  for (int i = 0; i < GPU_WARP; ++i) std::memcpy(&lanes[i], &all[i], sizeof value);
+  for (int half = GPU_WARP / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] = fold(lanes[i], lanes[i + half]);
+  }
+  return lanes[0];
+}
+inline float warp_sum(float value) {
+  return warp_fold(value, [](float a, float b) { return a + b; });
+}
+template <typename T>
+T warp_max(T value) {
+  return warp_fold(value, [](T a, T b) { return b > a ? b : a; });
+}
+
 struct WarpRank {
   int below, total;
 };

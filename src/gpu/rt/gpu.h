@@ -31,6 +31,7 @@ GPU_DEVICE Raw16 load16(const void* address) { return *static_cast<const Raw16*>
 GPU_DEVICE int warp_index() { return thread_index() / GPU_WARP; }
 GPU_DEVICE int lane_index() { return thread_index() % GPU_WARP; }
 
+#if !defined(ERNE_GPU_EMULATED)  // which has the same sums with one exchange each
 /// Butterfly sum: the same bits in every lane.
 GPU_DEVICE float warp_sum(float value) {
 #pragma unroll
@@ -46,6 +47,7 @@ GPU_DEVICE T warp_max(T value) {
   }
   return value;
 }
+#endif
 
 /// Sum over a block of kThreads threads, the same bits in every thread; `scratch` is shared memory
 /// of kThreads / GPU_WARP floats that nobody else uses until the next block_sync() but one.
