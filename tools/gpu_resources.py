@@ -88,8 +88,8 @@ def main():
             for what in ("registers", "shared"):
                 if r[what] > limit[what]:
                     breaches.append(f"{where}: {what} {r[what]}, the budget is {limit[what]}")
-            if limit.get("streams") and not wide.get(mangled, 0):
-                breaches.append(f"{where}: streams memory without a 128-bit load")
+            if wide.get(mangled, 0) < limit.get("wide_loads", 0):
+                breaches.append(f"{where}: {wide.get(mangled, 0)} loads of 128 bits, at least {limit['wide_loads']} wanted")
             row = table[name]
             row["kernels"] += 1
             row["wide"] = min(row["wide"], wide.get(mangled, 0))

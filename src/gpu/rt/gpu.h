@@ -26,7 +26,15 @@ struct alignas(16) Raw16 {
   uint32_t word[4];
 };
 
-GPU_DEVICE Raw16 load16(const void* address) { return *static_cast<const Raw16*>(address); }
+/// Of global memory that nobody writes while the kernel runs.
+GPU_DEVICE Raw16 load16(const void* address) {
+#if defined(__CUDA_ARCH__)  // an address out of a table is known to be global only so
+  const uint4 words = __ldg(static_cast<const uint4*>(address));
+  return {{words.x, words.y, words.z, words.w}};
+#else
+  return *static_cast<const Raw16*>(address);
+#endif
+}
 
 GPU_DEVICE int warp_index() { return thread_index() / GPU_WARP; }
 GPU_DEVICE int lane_index() { return thread_index() % GPU_WARP; }
