@@ -1,6 +1,7 @@
 # Build options and the flags that every target shares.
 option(ERNE_TESTS "build the tests" ON)
 option(ERNE_FUZZ "build the libFuzzer targets (clang only)" OFF)
+option(ERNE_CUDA "build the CUDA backend, liberne_cuda.so (needs nvcc)" OFF)
 option(ERNE_EXAMPLES "build examples/" OFF)
 option(ERNE_WERROR "treat warnings as errors" ON)
 set(ERNE_SANITIZE "" CACHE STRING "sanitizers, e.g. address,undefined or thread")

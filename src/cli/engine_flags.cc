@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "engine/open_device.h"
 #include "hub/hub.h"
 
 namespace erne::cli {
@@ -30,10 +31,8 @@ SchedulePolicy parse_policy(const std::string& word) {
 std::string parse_device(const std::string& word) {
   if (word == "auto" || word == "cpu") return "cpu";
   if (word == "null") return "null";
-  if (word == "cuda" || word == "gpu") {
-    fail(Code::kUnsupported, "--device {}: not available in this version; use cpu", word);
-  }
-  fail(Code::kInvalidArgument, "--device must be auto, cpu or null, got '{}'", word);
+  if (names_device(word)) return word;
+  fail(Code::kInvalidArgument, "--device must be auto, cpu, cuda, cuda:N or null, got '{}'", word);
 }
 
 /// auto is nullopt.
@@ -106,7 +105,8 @@ CLI::Option* add(CLI::App& app, const char* group, const char* name, T& value, c
 
 void add_compute_flags(CLI::App& app, EngineFlags& f) {
   const char* g = kModelGroup;
-  add(app, g, "--device", f.device, "auto, cpu, or null (computes nothing: measures the rest)")
+  add(app, g, "--device", f.device,
+      "auto (the CPU), cpu, cuda, cuda:N (a GPU), or null (computes nothing: measures the rest)")
       ->capture_default_str();
   add(app, g, "--context-length", f.context_length,
       "Longest prompt plus answer in tokens (from the config)");

@@ -17,11 +17,12 @@ namespace erne::cli {
 /// An empty dtype is what the verb takes by itself.
 struct RunFlags : ModelFlags, WeightFlags {
   RunFlags() { dtype.clear(); }
+  std::string device = "cpu";
   int threads = 0;
 };
 
-/// add_model_flags, add_weight_flags and --threads. `dtype_default` ends the help of --dtype.
-/// `flags` must outlive the parse.
+/// add_model_flags, add_weight_flags, --device and --threads. `dtype_default` ends the help of
+/// --dtype. `flags` must outlive the parse.
 void add_run_flags(CLI::App& app, RunFlags& flags, const std::string& dtype_default);
 
 /// dtype "auto" is the checkpoint's own type (float16 computes in bfloat16), an empty one
@@ -29,7 +30,8 @@ void add_run_flags(CLI::App& app, RunFlags& flags, const std::string& dtype_defa
 LoadOptions to_load_options(WeightFlags flags, const std::string& default_dtype,
                             const TextConfig& config);
 
-/// A device with flags.threads threads. Throws Error{kInvalidArgument} for fewer than 0.
+/// flags.device with flags.threads threads. Throws Error{kInvalidArgument} for fewer than 0, and as
+/// open_device().
 std::unique_ptr<Device> make_run_device(const RunFlags& flags);
 
 /// Checks that the packed weights fit into free memory (Error{kOutOfMemory}), then packs them.

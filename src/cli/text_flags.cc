@@ -84,7 +84,7 @@ void check_run_fits(const std::vector<const TextModel*>& models, Device& device,
                     const TextWindows& text, const WindowRunOptions& options) {
   uint64_t need = 0;
   for (const TextModel* model : models) need += window_run_bytes(*model, device, text, options);
-  const uint64_t free_bytes = available_memory_bytes();
+  const uint64_t free_bytes = available_memory_bytes(device);
   if (need <= free_bytes) return;
   fail(Code::kOutOfMemory,
        "scoring needs {} for KV cache and logits, {} are free: lower --batch, --chunk or --window",

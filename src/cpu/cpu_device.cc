@@ -56,6 +56,15 @@ class CpuDevice final : public Device {
 
   const DeviceInfo& info() const override { return info_; }
   Buffer allocate(size_t bytes) override { return Buffer::host(bytes); }
+  Buffer upload(std::span<const float> values) override {
+    Buffer buffer = Buffer::host(values.size_bytes());
+    if (!values.empty()) std::memcpy(buffer.data(), values.data(), values.size_bytes());
+    return buffer;
+  }
+  Tensor to_host(const Tensor& t) override { return t; }
+  void fill(Buffer& buffer, uint8_t byte) override {
+    if (!buffer.empty()) std::memset(buffer.data(), byte, buffer.size());
+  }
   Linear pack_linear(std::span<const MatrixView> blocks, DType dtype, LinearKind kind,
                      std::span<const float> bias) override;
   Linear pack_codes(std::span<const CodeRows* const> blocks, DType dtype, Inputs inputs,
@@ -64,12 +73,16 @@ class CpuDevice final : public Device {
   size_t linear_bytes(int64_t n, int64_t k, DType dtype, LinearKind kind) const override {
     return packed_bytes(float_kernel(dtype).layout, n, k, dtype, kind);
   }
+  Experts group_experts(std::vector<Linear> linears) override { return {std::move(linears), {}}; }
+  Embedding pack_embedding(const MatrixView& table) override { return {table, {}}; }
+  size_t embedding_bytes(const MatrixView&) const override { return 0; }
   size_t kv_block_bytes(const KvCacheSpec& spec) const override {
     return static_cast<size_t>(kv_layout(spec).block_bytes);
   }
   KvCache make_kv_cache(const KvCacheSpec& spec, int32_t num_blocks) override;
 
-  void embed(const MatrixView& table, std::span<const int32_t> ids, const Tensor& x) override;
+  void begin_step(const Batch&) override {}
+  void embed(const Embedding& table, std::span<const int32_t> ids, const Tensor& x) override;
   void rms_norm(const Tensor& x, std::span<const int32_t> rows, const float* w, float eps,
                 const Tensor& y) override;
   void linear(const Tensor& x, const Linear& w, Epilogue epilogue, const Tensor& y) override;
@@ -78,7 +91,7 @@ class CpuDevice final : public Device {
   void attention(const Tensor& qkv, const Batch& batch, const AttentionArgs& args,
                  const KvCache& cache, const Tensor& out) override;
   void route(const Tensor& h, const RouterArgs& args, Routing& routing) override;
-  void expert_linear(const Tensor& x, ExpertRows rows, std::span<const Linear> experts,
+  void expert_linear(const Tensor& x, ExpertRows rows, const Experts& experts,
                      const Routing& routing, Epilogue epilogue, const Tensor& y) override;
   void expert_combine(const Tensor& y, const Routing& routing, const Tensor& x) override;
   void synchronize() override {}  // every call returns when its work is done
@@ -164,12 +177,9 @@ size_t CpuDevice::code_bytes(int64_t n, int64_t k, const CodeFormat& format,
 }
 
 void CpuDevice::finish_packing(Linear& linear, std::span<const float> bias) {
-  if (!bias.empty()) {
-    ERNE_CHECK(static_cast<int64_t>(bias.size()) == linear.n, "bias of {} for {} rows", bias.size(),
-               linear.n);
-    linear.bias = Buffer::host(bias.size_bytes());
-    std::memcpy(linear.bias.data(), bias.data(), bias.size_bytes());
-  }
+  ERNE_CHECK(bias.empty() || static_cast<int64_t>(bias.size()) == linear.n,
+             "bias of {} for {} rows", bias.size(), linear.n);
+  linear.bias = upload(bias);
   workspace_.reserve(kernel(linear).scratch_bytes(linear.k));
 }
 
@@ -178,11 +188,11 @@ KvCache CpuDevice::make_kv_cache(const KvCacheSpec& spec, int32_t num_blocks) {
   return {spec, num_blocks, Buffer::host(kv_block_bytes(spec) * static_cast<size_t>(num_blocks))};
 }
 
-void CpuDevice::embed(const MatrixView& table, std::span<const int32_t> ids, const Tensor& x) {
+void CpuDevice::embed(const Embedding& table, std::span<const int32_t> ids, const Tensor& x) {
   const int64_t width = x.dim(1);
   pool_.parallel_for(static_cast<int64_t>(ids.size()), 16, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) {
-      read_row_f32(table, ids[static_cast<size_t>(t)], x.ptr<float>() + t * width);
+      read_row_f32(table.view, ids[static_cast<size_t>(t)], x.ptr<float>() + t * width);
     }
   });
 }
@@ -316,8 +326,9 @@ void CpuDevice::route(const Tensor& h, const RouterArgs& args, Routing& routing)
   group_by_expert(routing);
 }
 
-void CpuDevice::expert_linear(const Tensor& input, ExpertRows rows, std::span<const Linear> experts,
+void CpuDevice::expert_linear(const Tensor& input, ExpertRows rows, const Experts& all,
                               const Routing& routing, Epilogue epilogue, const Tensor& y) {
+  const std::vector<Linear>& experts = all.linears;
   const Tensor x = rotated(input, experts[0]);
   const LinearKernel& k = kernel(experts[0]);
   const int64_t units = linear_units(k.layout, experts[0].n, experts[0].kind);

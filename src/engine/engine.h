@@ -30,7 +30,7 @@ enum class SchedulePolicy { kFcfs, kLongestPrefix, kLongestOutput, kRandom };
 
 struct EngineOptions {
   std::filesystem::path model_path;  ///< a folder
-  std::string device = "cpu";        ///< "cpu", "null"
+  std::string device = "cpu";        ///< "cpu", "cuda", "cuda:N", "null"
   std::optional<DType> dtype;        ///< absent: from the checkpoint (f16 computes in bf16)
   QuantizationPlan quantization;     ///< rounds weights that the checkpoint holds as numbers
   Inputs inputs = Inputs::kFull;     ///< of quantised linears

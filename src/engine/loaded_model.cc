@@ -7,8 +7,8 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/thread_pool.h"
-#include "cpu/cpu_device.h"
 #include "engine/memory.h"
+#include "engine/open_device.h"
 #include "engine/validate.h"
 #include "model/checkpoint.h"
 #include "model/text_weights.h"
@@ -70,16 +70,16 @@ int64_t usual_step_tokens(const EngineOptions& o) {
   return std::max<int64_t>(chunk, o.page_size) + o.max_running_requests;
 }
 
-void load_on_cpu(EngineOptions& options, std::shared_ptr<const Checkpoint> checkpoint,
-                 LoadedModel& m) {
-  m.device = make_cpu_device(options.num_threads);
+void load_on_device(EngineOptions& options, std::shared_ptr<const Checkpoint> checkpoint,
+                    LoadedModel& m) {
+  m.device = open_device(options.device, options.num_threads);
   if (options.num_threads == 0) options.num_threads = available_cores();
   options.dtype = compute_dtype(options, m.config);
   LoadOptions load{*options.dtype, options.show_progress, options.quantization, options.inputs,
                    options.cache_dtype};
   options.cache_dtype = load.cache_dtype = resolve_cache_dtype(*checkpoint, load);
-  check_weights_fit(packed_weight_bytes(*checkpoint, *m.device, load), available_memory_bytes(),
-                    *options.dtype);
+  check_weights_fit(packed_weight_bytes(*checkpoint, *m.device, load),
+                    available_memory_bytes(*m.device), *options.dtype);
   m.model = TextModel::load(std::move(checkpoint), *m.device, load);
   m.weight_bytes = m.model->weight_bytes();
 
@@ -88,8 +88,10 @@ void load_on_cpu(EngineOptions& options, std::shared_ptr<const Checkpoint> check
   const size_t workspace = m.model->arena_bytes(std::max(step_tokens, step_rows), step_rows);
   const KvCacheSpec spec = m.model->kv_spec(options.page_size);
   const size_t block_bytes = m.device->kv_block_bytes(spec);
-  const uint64_t free_bytes = available_memory_bytes();
-  options.max_total_tokens = plan_pool_tokens(options, block_bytes, free_bytes, workspace);
+  const uint64_t free_bytes = available_memory_bytes(*m.device);
+  const PoolSharing sharing =
+      m.device->own_free_bytes() ? PoolSharing::kOwnMemory : PoolSharing::kHostMemory;
+  options.max_total_tokens = plan_pool_tokens(options, block_bytes, free_bytes, workspace, sharing);
   const auto num_blocks = static_cast<int32_t>(*options.max_total_tokens / options.page_size);
   m.kv_bytes = block_bytes * static_cast<uint64_t>(num_blocks);
   m.runner = std::make_unique<ModelRunner>(
@@ -134,13 +136,13 @@ LoadedModel load_model(EngineOptions& options) {
   const SystemClock clock;
   const double begin_s = clock.now_s();
   LoadedModel m;
-  if (options.device == "cpu") {
+  if (names_device(options.device)) {
     std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::open(options.model_path);
     m.config = checkpoint->config();
     m.generation = checkpoint->generation_config();
     resolve_context(options, m.config);
     if (!options.skip_tokenizer) m.tokenizer = Tokenizer::load(options.model_path);
-    load_on_cpu(options, std::move(checkpoint), m);
+    load_on_device(options, std::move(checkpoint), m);
   } else if (options.device == "null") {
     m.config = TextConfig::load(options.model_path);
     m.generation = GenerationConfig::load(options.model_path);
@@ -148,7 +150,8 @@ LoadedModel load_model(EngineOptions& options) {
     if (!options.skip_tokenizer) m.tokenizer = Tokenizer::load(options.model_path);
     load_null(options, m);
   } else {
-    fail(Code::kInvalidArgument, "device must be \"cpu\" or \"null\", got \"{}\"", options.device);
+    fail(Code::kInvalidArgument, "device must be cpu, cuda, cuda:N or null, got '{}'",
+         options.device);
   }
   drop_unusable_defaults(m.generation);
   m.eos_ids = find_eos_ids(m.generation, m.tokenizer.get(), m.config.vocab_size);

@@ -23,7 +23,7 @@ struct Step {
   const Batch& batch;
   KvCache& cache;
   DType dtype;
-  std::span<const float> inv_freq;
+  const Buffer& inv_freq;
   std::span<const KvChannels> kv;  // one a layer where the cache has fixed scales
 
   const KvChannels* channels(int layer) const {
@@ -32,14 +32,14 @@ struct Step {
 };
 
 // x += attention(norm(x)); x f32 [T, H].
-void attention(const Step& s, const AttentionWeights& w, std::span<const float> norm, int layer,
+void attention(const Step& s, const AttentionWeights& w, const Buffer& norm, int layer,
                const Tensor& x) {
   const Arena::Mark mark(s.ctx.arena);
   const Tensor h = ops::rms_norm(s.ctx, x, norm, s.config.rms_norm_eps, s.dtype);
   const Tensor qkv = ops::linear(s.ctx, h, w.qkv, s.dtype);
   const KvChannels* channels = s.channels(layer);
-  ops::rope_store(s.ctx, qkv, s.batch, {layer, s.config.num_heads, s.inv_freq.data(), channels},
-                  s.cache);
+  ops::rope_store(s.ctx, qkv, s.batch,
+                  {layer, s.config.num_heads, s.inv_freq.as<float>(), channels}, s.cache);
   const float scale = 1.0F / std::sqrt(static_cast<float>(s.config.head_dim));
   const Tensor o =
       ops::attention(s.ctx, qkv, s.batch, {layer, s.config.num_heads, scale, channels}, s.cache);
@@ -56,7 +56,8 @@ void mlp(const Step& s, const MlpWeights& w, const Tensor& h, const Tensor& x) {
 void moe(const Step& s, const MoeWeights& w, const Tensor& h, const Tensor& x) {
   const Arena::Mark mark(s.ctx.arena);
   const Routing routing = ops::route(
-      s.ctx, h, {&w.gate, w.correction_bias.data(), s.config.moe_top_k, s.config.moe_norm_min});
+      s.ctx, h,
+      {&w.gate, w.correction_bias.as<float>(), s.config.moe_top_k, s.config.moe_norm_min});
   const Tensor act = ops::expert_gated_linear(s.ctx, h, w.gate_up, routing);
   const Tensor y = ops::expert_linear(s.ctx, act, w.down, routing);
   ops::expert_combine(s.ctx, y, routing, x);
@@ -183,24 +184,26 @@ Tensor TextModel::forward(Ctx& ctx, const Batch& batch, KvCache& cache,
   const TextConfig& config = state_->config;
   const TextWeights& w = state_->weights;
   const Step step{ctx, config, batch, cache, w.dtype, w.inv_freq, state_->channels};
+  ctx.device.begin_step(batch);
 
   const auto num_rows = static_cast<int64_t>(batch.logit_rows.size());
   const Tensor logits = ctx.arena.take(DType::kF32, {num_rows, config.vocab_size});
   const Arena::Mark mark(ctx.arena);
   const Tensor x = ops::embed(ctx, w.embedding, batch.token_ids);
   for (int layer = 0; layer < config.num_layers; ++layer) {
-    if (observer) observer(layer, x);
+    if (observer) observer(layer, ctx.device.to_host(x));
     decoder_layer(step, w.layers[static_cast<size_t>(layer)], layer, x);
     if (layer_done) layer_done();
   }
-  if (observer)
-    observer(config.num_layers, ops::rms_norm(ctx, x, w.norm, config.rms_norm_eps, DType::kF32));
+  if (observer) {
+    const Tensor last = ops::rms_norm(ctx, x, w.norm, config.rms_norm_eps, DType::kF32);
+    observer(config.num_layers, ctx.device.to_host(last));
+  }
   if (num_rows > 0) {
     const Tensor h = ops::rms_norm(ctx, x, w.norm, config.rms_norm_eps, w.dtype, batch.logit_rows);
     ops::linear_into(ctx, h, w.lm_head, logits);
   }
-  ctx.device.synchronize();
-  return logits;
+  return ctx.device.to_host(logits);
 }
 
 }  // namespace erne

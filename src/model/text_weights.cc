@@ -40,9 +40,9 @@ class Loader {
   LayerWeights layer(int index) {
     const std::string prefix = fmt::format("model.layers.{}.", index);
     LayerWeights w;
-    w.input_norm = checkpoint_.vector(prefix + "input_layernorm.weight", config_.hidden_size);
+    w.input_norm = constants(prefix + "input_layernorm.weight", config_.hidden_size);
     w.post_attention_norm =
-        checkpoint_.vector(prefix + "post_attention_layernorm.weight", config_.hidden_size);
+        constants(prefix + "post_attention_layernorm.weight", config_.hidden_size);
     w.attention = attention(prefix + "self_attn.");
     if (config_.is_moe_layer(index)) {
       w.moe = moe(prefix + "mlp.");
@@ -62,8 +62,15 @@ class Loader {
     return pack({{"lm_head.weight", vocab}}, config_.hidden_size, LinearKind::kPlain, bias);
   }
 
-  MatrixView embedding() const {
-    return checkpoint_.matrix("model.embed_tokens.weight", config_.vocab_size, config_.hidden_size);
+  Embedding embedding() {
+    const MatrixView table = embedding_rows();
+    bytes_ += device_.embedding_bytes(table);
+    return action_ == Action::kCount ? Embedding{} : device_.pack_embedding(table);
+  }
+
+  Buffer constants(const std::string& name, int64_t size) {
+    const std::vector<float> values = checkpoint_.vector(name, size);
+    return action_ == Action::kCount ? Buffer() : device_.upload(values);
   }
 
   uint64_t bytes() const { return bytes_; }
@@ -75,6 +82,10 @@ class Loader {
     std::string name;
     int64_t rows;
   };
+
+  MatrixView embedding_rows() const {
+    return checkpoint_.matrix("model.embed_tokens.weight", config_.vocab_size, config_.hidden_size);
+  }
 
   AttentionWeights attention(const std::string& prefix) {
     AttentionWeights w;
@@ -101,12 +112,18 @@ class Loader {
     MoeWeights w;
     const int64_t experts = config_.num_experts;
     gate(prefix, w);
-    w.correction_bias = checkpoint_.vector(prefix + "moe_statics.e_score_correction_bias", experts);
+    w.correction_bias = constants(prefix + "moe_statics.e_score_correction_bias", experts);
+    std::vector<Linear> gate_up;
+    std::vector<Linear> down;
     for (int64_t e = 0; e < experts; ++e) {
       MlpWeights expert =
           mlp(fmt::format("{}experts.{}.", prefix, e), config_.moe_intermediate_size, false);
-      w.gate_up.push_back(std::move(expert.gate_up));
-      w.down.push_back(std::move(expert.down));
+      gate_up.push_back(std::move(expert.gate_up));
+      down.push_back(std::move(expert.down));
+    }
+    if (action_ == Action::kPack) {
+      w.gate_up = device_.group_experts(std::move(gate_up));
+      w.down = device_.group_experts(std::move(down));
     }
     if (config_.num_shared_experts > 0) {
       w.shared = mlp(prefix + "shared_experts.",
@@ -117,16 +134,15 @@ class Loader {
 
   void gate(const std::string& prefix, MoeWeights& w) {
     const int64_t experts = config_.num_experts;
-    const auto size = static_cast<size_t>(experts * config_.hidden_size) * sizeof(float);
-    bytes_ += size;
+    std::vector<float> values(static_cast<size_t>(experts * config_.hidden_size));
+    bytes_ += values.size() * sizeof(float);
     if (action_ == Action::kCount) return;
     const MatrixView gate =
         checkpoint_.matrix(prefix + "gate.weight", experts, config_.hidden_size);
-    w.gate_data = device_.allocate(size);
+    for (int64_t e = 0; e < experts; ++e)
+      read_row_f32(gate, e, values.data() + e * config_.hidden_size);
+    w.gate_data = device_.upload(values);
     w.gate = {w.gate_data.data(), DType::kF32, {experts, config_.hidden_size}};
-    for (int64_t e = 0; e < experts; ++e) {
-      read_row_f32(gate, e, w.gate.ptr<float>() + e * config_.hidden_size);
-    }
   }
 
   Linear linear(const std::string& prefix, std::vector<Part> parts, int64_t cols, LinearKind kind,
@@ -144,7 +160,7 @@ class Loader {
   }
 
   MatrixView numbers(const Part& part, int64_t cols) const {
-    if (part.name == "lm_head.weight" && config_.tie_word_embeddings) return embedding();
+    if (part.name == "lm_head.weight" && config_.tie_word_embeddings) return embedding_rows();
     return checkpoint_.matrix(part.name, part.rows, cols);
   }
 
@@ -245,6 +261,7 @@ uint64_t packed_weight_bytes(const Checkpoint& checkpoint, Device& device,
                              const LoadOptions& options) {
   check_options(checkpoint, options);
   Loader loader(checkpoint, device, options, Action::kCount);
+  loader.embedding();
   loader.lm_head();
   for (int i = 0; i < checkpoint.config().num_layers; ++i) loader.layer(i);
   return loader.bytes();
@@ -260,7 +277,7 @@ TextWeights load_text_weights(const Checkpoint& checkpoint, Device& device,
   const TextConfig& config = checkpoint.config();
   TextWeights w;
   w.dtype = options.dtype;
-  w.inv_freq = rope_inv_freq(config.head_dim, config.rope_theta);
+  w.inv_freq = device.upload(rope_inv_freq(config.head_dim, config.rope_theta));
   Loader loader(checkpoint, device, options, Action::kPack);
   Progress progress("loading weights", static_cast<uint64_t>(config.num_layers) + 1,
                     ProgressUnit::kItems, options.show_progress);
@@ -271,7 +288,7 @@ TextWeights load_text_weights(const Checkpoint& checkpoint, Device& device,
     w.layers.push_back(loader.layer(i));
     progress.add(1);
   }
-  w.norm = checkpoint.vector("model.norm.weight", config.hidden_size);
+  w.norm = loader.constants("model.norm.weight", config.hidden_size);
   w.bytes = loader.bytes();
   if (loader.num_mixed() > 0) {
     log::info("{} linear weights are stored in parts of different types and were rounded to 8 bits",

@@ -22,16 +22,16 @@ struct MlpWeights {
 
 struct MoeWeights {
   Buffer gate_data;
-  Tensor gate;                         ///< f32 [E, H] in gate_data
-  std::vector<float> correction_bias;  ///< [E]
-  std::vector<Linear> gate_up;         ///< per expert [2 M, H]
-  std::vector<Linear> down;            ///< per expert [H, M]
-  std::optional<MlpWeights> shared;    ///< one MLP of width S M
+  Tensor gate;                       ///< f32 [E, H] in gate_data
+  Buffer correction_bias;            ///< f32 [E]
+  Experts gate_up;                   ///< each [2 M, H]
+  Experts down;                      ///< each [H, M]
+  std::optional<MlpWeights> shared;  ///< one MLP of width S M
 };
 
 struct LayerWeights {
-  std::vector<float> input_norm;
-  std::vector<float> post_attention_norm;
+  Buffer input_norm;           ///< f32 [H]
+  Buffer post_attention_norm;  ///< f32 [H]
   AttentionWeights attention;
   std::optional<MlpWeights> mlp;  ///< exactly one of mlp and moe
   std::optional<MoeWeights> moe;
@@ -39,16 +39,17 @@ struct LayerWeights {
 
 struct TextWeights {
   DType dtype = DType::kBF16;
-  MatrixView embedding;  ///< [V, H] in the mapped checkpoint
+  Embedding embedding;  ///< [V, H]
   std::vector<LayerWeights> layers;
-  std::vector<float> norm;
-  Linear lm_head;               ///< [V, H]; packed from the embedding when tied
-  std::vector<float> inv_freq;  ///< [D / 2], bit-equal to torch (spec text.md 3.4)
-  uint64_t bytes = 0;           ///< of everything packed
+  Buffer norm;         ///< f32 [H]
+  Linear lm_head;      ///< [V, H]; packed from the embedding when tied
+  Buffer inv_freq;     ///< f32 [D / 2], bit-equal to torch (spec text.md 3.4)
+  uint64_t bytes = 0;  ///< of everything packed
 };
 
 /// Bytes that loading will pack on the device, so that a model that does not fit is refused before.
-/// The embedding is read from the mapped file, whose pages the system may drop, and does not count.
+/// An embedding that the device reads from the mapped file, whose pages the system may drop, does
+/// not count.
 uint64_t packed_weight_bytes(const Checkpoint& checkpoint, Device& device,
                              const LoadOptions& options);
 

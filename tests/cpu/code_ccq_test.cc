@@ -207,8 +207,8 @@ TEST_P(CcqLinearTest, GatedAndExpertsMatchLinears) {
   routing.expert_start = start.data();
   routing.slot_token = token.data();
   const Values slots(DType::kF32, {tokens, half});
-  device->expert_linear(x.tensor(), ExpertRows::kByToken, experts, routing, Epilogue::kSiluMul,
-                        slots.tensor());
+  device->expert_linear(x.tensor(), ExpertRows::kByToken, device->group_experts(std::move(experts)),
+                        routing, Epilogue::kSiluMul, slots.tensor());
   for (int64_t s = 0; s < tokens; ++s) {
     for (int64_t i = 0; i < half; ++i)
       ASSERT_EQ(slots.floats()[static_cast<size_t>(s * half + i)],

@@ -256,11 +256,11 @@ TEST_P(CodeLinearTest, ExpertsMatchLinears) {
   const int64_t tokens = 9, n = 50, k = 70, experts = 4;
   const Way way = {{type(), 32, false, DType::kF32}, Inputs::kFull, DType::kBF16};
   const Values x(way.dtype, {tokens, k}, random_values(tokens * k, 1));
-  std::vector<Linear> weights;
+  Experts weights;
   for (uint32_t e = 0; e < experts; ++e) {
-    weights.push_back(pack(*device, RandomCodes(way.format, n, k, e), way));
+    weights.linears.push_back(pack(*device, RandomCodes(way.format, n, k, e), way));
   }
-  weights[1].data = {};  // nobody chooses it: it may not be read
+  weights.linears[1].data = {};  // nobody chooses it: it may not be read
   std::vector<int32_t> start = {0, 4, 4, 5, 9};
   std::vector<int32_t> token = {0, 3, 4, 8, 1, 2, 5, 6, 7};
   Routing routing;
@@ -276,7 +276,7 @@ TEST_P(CodeLinearTest, ExpertsMatchLinears) {
     const size_t e = s < 4 ? 0 : s < 5 ? 2 : 3;
     const int64_t row = token[static_cast<size_t>(s)];
     const Values alone(DType::kF32, {1, n});
-    device->linear(x.rows(row, row + 1), weights[e], Epilogue::kStore, alone.tensor());
+    device->linear(x.rows(row, row + 1), weights.linears[e], Epilogue::kStore, alone.tensor());
     const std::vector<float> all = y.floats();
     ASSERT_EQ(std::vector<float>(all.begin() + s * n, all.begin() + (s + 1) * n), alone.floats())
         << "slot " << s;
