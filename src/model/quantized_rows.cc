@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "base/error.h"
 #include "model/quantized_tensors.h"
 #include "quant/fp8.h"
 #include "quant/round_to_nearest.h"
@@ -10,11 +11,6 @@ namespace erne {
 namespace {
 
 using Method = WeightScheme::Method;
-
-Rounding rounding(const WeightScheme& scheme) {
-  return {scheme.method == Method::kInt8 ? CodeType::kInt8 : CodeType::kInt4, scheme.group,
-          scheme.has_min, scheme.search ? ScaleSearch::kMinError : ScaleSearch::kAbsMax};
-}
 
 // Rows of a matrix that belongs to them.
 class HeldRows final : public CodeRows {
@@ -38,6 +34,18 @@ class HeldRows final : public CodeRows {
 
 }  // namespace
 
+std::optional<Rounding> integer_rounding(const WeightScheme& scheme) {
+  if (scheme.method != Method::kInt8 && scheme.method != Method::kInt4) return std::nullopt;
+  return Rounding{scheme.method == Method::kInt8 ? CodeType::kInt8 : CodeType::kInt4, scheme.group,
+                  scheme.has_min, scheme.search ? ScaleSearch::kMinError : ScaleSearch::kAbsMax};
+}
+
+CodeFormat scheme_format(const WeightScheme& scheme) {
+  const std::optional<Rounding> rounding = integer_rounding(scheme);
+  ERNE_CHECK(rounding, "{} has no integers", scheme.name());
+  return {rounding->type, rounding->group, rounding->has_min, DType::kBF16};
+}
+
 std::shared_ptr<const CodeRows> quantize_rows(const MatrixView& numbers,
                                               const WeightScheme& scheme) {
   switch (scheme.method) {
@@ -51,7 +59,7 @@ std::shared_ptr<const CodeRows> quantize_rows(const MatrixView& numbers,
     case Method::kInt4:
       break;
   }
-  return round_to_nearest(numbers, rounding(scheme));
+  return round_to_nearest(numbers, *integer_rounding(scheme));
 }
 
 std::shared_ptr<const CodeRows> quantize_rows(std::shared_ptr<const CodeRows> codes,

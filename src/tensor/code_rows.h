@@ -19,8 +19,9 @@ enum class CodeType : uint8_t {
 /// (+ min(n, k / group)).
 struct CodeFormat {
   CodeType type = CodeType::kInt8;
-  int32_t group = 0;               ///< columns that share a scale: 32, 64, 128; 0: the whole row
-  bool has_min = false;            ///< every group has a minimum too
+  int32_t group = 0;     ///< columns that share a scale: 32, 64, 128; 0: the whole row; 1:
+                         ///< none do, which only files have: devices take the numbers
+  bool has_min = false;  ///< every group has a minimum too
   DType scale_type = DType::kF32;  ///< type that holds every scale and min exactly: f32, bf16, f16
 
   /// Scales of a row of `cols` columns; the last group may be short.
