@@ -17,11 +17,6 @@ namespace {
 
 using Method = WeightScheme::Method;
 
-Rounding rounding(const WeightScheme& scheme) {
-  return {scheme.method == Method::kInt4 ? CodeType::kInt4 : CodeType::kInt8, scheme.group,
-          scheme.has_min, scheme.search ? ScaleSearch::kMinError : ScaleSearch::kAbsMax};
-}
-
 // Rows of a matrix that belongs to them.
 class HeldRows final : public CodeRows {
  public:
@@ -52,7 +47,23 @@ int32_t rotation_for(int64_t cols, int32_t most) {
   return block;
 }
 
+Rounding rounding(const WeightScheme& scheme) {
+  return {scheme.method == Method::kInt4 ? CodeType::kInt4 : CodeType::kInt8, scheme.group,
+          scheme.has_min, scheme.search ? ScaleSearch::kMinError : ScaleSearch::kAbsMax};
+}
+
 }  // namespace
+
+std::optional<Rounding> integer_rounding(const WeightScheme& scheme) {
+  if (scheme.method != Method::kInt8 && scheme.method != Method::kInt4) return std::nullopt;
+  return rounding(scheme);
+}
+
+CodeFormat scheme_format(const WeightScheme& scheme) {
+  const std::optional<Rounding> integers = integer_rounding(scheme);
+  ERNE_CHECK(integers, "{} has no integers", scheme.name());
+  return {integers->type, integers->group, integers->has_min, DType::kBF16};
+}
 
 std::shared_ptr<const CodeRows> quantize_rows(const MatrixView& numbers,
                                               const WeightScheme& scheme) {

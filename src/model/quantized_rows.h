@@ -2,13 +2,20 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "model/config.h"
 #include "model/quantization.h"
+#include "quant/round_to_nearest.h"
 #include "tensor/code_rows.h"
 #include "tensor/tensor.h"
 
 namespace erne {
+
+/// How an integer scheme rounds; nullopt for the others.
+std::optional<Rounding> integer_rounding(const WeightScheme& scheme);
+/// How rows of an integer scheme are stored.
+CodeFormat scheme_format(const WeightScheme& scheme);
 
 /// The rows of `numbers` as the scheme rounds them. Integers are rounded when a row is read, so
 /// that nothing is held; `numbers` must outlive the result.

@@ -1,7 +1,7 @@
-// The decoder as ops calls; follows spec text.md 3 line by line. Loading is in text_weights.cc.
+// The decoder as ops calls; follows spec text.md 3 line by line. Layers are in text_layer.cc,
+// loading is in text_weights.cc.
 #include "model/text_model.h"
 
-#include <cmath>
 #include <numeric>
 
 #include "base/error.h"
@@ -9,72 +9,13 @@
 #include "device/null_device.h"
 #include "model/checkpoint.h"
 #include "model/kv_scales.h"
+#include "model/text_layer.h"
 #include "model/text_weights.h"
 #include "ops/ops.h"
 #include "quant/kv_codes.h"
 
 namespace erne {
 namespace {
-
-// One step through the layers: what every layer needs besides its weights.
-struct Step {
-  Ctx& ctx;
-  const TextConfig& config;
-  const Batch& batch;
-  KvCache& cache;
-  DType dtype;
-  const Buffer& inv_freq;
-  std::span<const KvChannels> kv;  // one a layer where the cache has fixed scales
-
-  const KvChannels* channels(int layer) const {
-    return kv.empty() ? nullptr : &kv[static_cast<size_t>(layer)];
-  }
-};
-
-// x += attention(norm(x)); x f32 [T, H].
-void attention(const Step& s, const AttentionWeights& w, const Buffer& norm, int layer,
-               const Tensor& x) {
-  const Arena::Mark mark(s.ctx.arena);
-  const Tensor h = ops::rms_norm(s.ctx, x, norm, s.config.rms_norm_eps, s.dtype);
-  const Tensor qkv = ops::linear(s.ctx, h, w.qkv, s.dtype);
-  const KvChannels* channels = s.channels(layer);
-  ops::rope_store(s.ctx, qkv, s.batch,
-                  {layer, s.config.num_heads, s.inv_freq.as<float>(), channels}, s.cache);
-  const float scale = 1.0F / std::sqrt(static_cast<float>(s.config.head_dim));
-  const Tensor o =
-      ops::attention(s.ctx, qkv, s.batch, {layer, s.config.num_heads, scale, channels}, s.cache);
-  ops::linear_add(s.ctx, o, w.o, x);
-}
-
-// x += down(silu(gate h) * up h).
-void mlp(const Step& s, const MlpWeights& w, const Tensor& h, const Tensor& x) {
-  const Arena::Mark mark(s.ctx.arena);
-  ops::linear_add(s.ctx, ops::gated_linear(s.ctx, h, w.gate_up), w.down, x);
-}
-
-// x += sum of the chosen experts' weighted outputs + the shared experts' output.
-void moe(const Step& s, const MoeWeights& w, const Tensor& h, const Tensor& x) {
-  const Arena::Mark mark(s.ctx.arena);
-  const Routing routing = ops::route(
-      s.ctx, h,
-      {&w.gate, w.correction_bias.as<float>(), s.config.moe_top_k, s.config.moe_norm_min});
-  const Tensor act = ops::expert_gated_linear(s.ctx, h, w.gate_up, routing);
-  const Tensor y = ops::expert_linear(s.ctx, act, w.down, routing);
-  ops::expert_combine(s.ctx, y, routing, x);
-  if (w.shared) mlp(s, *w.shared, h, x);
-}
-
-// One pre-norm layer; x is updated in place.
-void decoder_layer(const Step& s, const LayerWeights& w, int layer, const Tensor& x) {
-  attention(s, w.attention, w.input_norm, layer, x);
-  const Arena::Mark mark(s.ctx.arena);
-  const Tensor h = ops::rms_norm(s.ctx, x, w.post_attention_norm, s.config.rms_norm_eps, s.dtype);
-  if (w.moe) {
-    moe(s, *w.moe, h, x);
-  } else {
-    mlp(s, *w.mlp, h, x);
-  }
-}
 
 // Fixed scales of one layer's KV cache.
 struct LayerKv {
@@ -183,7 +124,7 @@ Tensor TextModel::forward(Ctx& ctx, const Batch& batch, KvCache& cache,
                           const HiddenObserver& observer, const LayerDone& layer_done) const {
   const TextConfig& config = state_->config;
   const TextWeights& w = state_->weights;
-  const Step step{ctx, config, batch, cache, w.dtype, w.inv_freq, state_->channels};
+  const LayerStep step{ctx, config, batch, cache, w.dtype, w.inv_freq, state_->channels};
   ctx.device.begin_step(batch);
 
   const auto num_rows = static_cast<int64_t>(batch.logit_rows.size());
@@ -192,7 +133,8 @@ Tensor TextModel::forward(Ctx& ctx, const Batch& batch, KvCache& cache,
   const Tensor x = ops::embed(ctx, w.embedding, batch.token_ids);
   for (int layer = 0; layer < config.num_layers; ++layer) {
     if (observer) observer(layer, ctx.device.to_host(x));
-    decoder_layer(step, w.layers[static_cast<size_t>(layer)], layer, x);
+    attention(step, w.layers[static_cast<size_t>(layer)], layer, x);
+    feed_forward(step, w.layers[static_cast<size_t>(layer)], x);
     if (layer_done) layer_done();
   }
   if (observer) {

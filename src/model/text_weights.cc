@@ -2,7 +2,9 @@
 // straight into the device's layout.
 #include "model/text_weights.h"
 
+#include <algorithm>
 #include <cmath>
+#include <deque>
 #include <memory>
 #include <string>
 
@@ -12,6 +14,7 @@
 #include "base/progress.h"
 #include "model/checkpoint.h"
 #include "model/quantized_rows.h"
+#include "model/quantized_tensors.h"
 
 namespace erne {
 namespace {
@@ -24,31 +27,52 @@ enum class Action {
 
 // The rows of a linear while it is packed.
 struct Blocks {
-  std::vector<MatrixView> numbers;                     // of the file
+  std::vector<MatrixView> numbers;                     // of the file, or of `held`
   std::vector<std::shared_ptr<const CodeRows>> codes;  // where it is quantised, also from numbers
+  std::deque<std::vector<float>> held;                 // numbers that no file has
 };
 
 class Loader {
  public:
-  Loader(const Checkpoint& checkpoint, Device& device, const LoadOptions& options, Action action)
+  Loader(const Checkpoint& checkpoint, Device& device, const LoadOptions& options, Action action,
+         const WeightOverlay* overlay = nullptr)
       : checkpoint_(checkpoint),
         config_(checkpoint.config()),
         device_(device),
         options_(options),
-        action_(action) {}
+        action_(action),
+        overlay_(overlay) {}
 
   LayerWeights layer(int index) {
-    const std::string prefix = fmt::format("model.layers.{}.", index);
     LayerWeights w;
+    attention_half(index, w);
+    feed_forward_half(index, w);
+    return w;
+  }
+
+  void attention_half(int index, LayerWeights& w) {
+    const std::string prefix = fmt::format("model.layers.{}.", index);
     w.input_norm = constants(prefix + "input_layernorm.weight", config_.hidden_size);
+    w.attention = attention(prefix + "self_attn.");
+  }
+
+  void feed_forward_half(int index, LayerWeights& w) {
+    const std::string prefix = fmt::format("model.layers.{}.", index);
     w.post_attention_norm =
         constants(prefix + "post_attention_layernorm.weight", config_.hidden_size);
-    w.attention = attention(prefix + "self_attn.");
     if (config_.is_moe_layer(index)) {
       w.moe = moe(prefix + "mlp.");
     } else {
       w.mlp = mlp(prefix + "mlp.", config_.intermediate_size, config_.use_bias);
     }
+  }
+
+  MlpWeights mlp(const std::string& prefix, int64_t intermediate, bool has_bias) {
+    MlpWeights w;
+    w.gate_up = linear(prefix, {{"gate_proj", intermediate}, {"up_proj", intermediate}},
+                       config_.hidden_size, LinearKind::kGateUp, has_bias);
+    w.down = linear(prefix, {{"down_proj", config_.hidden_size}}, intermediate, LinearKind::kPlain,
+                    has_bias);
     return w;
   }
 
@@ -69,13 +93,15 @@ class Loader {
   }
 
   Buffer constants(const std::string& name, int64_t size) {
-    const std::vector<float> values = checkpoint_.vector(name, size);
+    const std::vector<float> values = vector(name, size);
     return action_ == Action::kCount ? Buffer() : device_.upload(values);
   }
 
   uint64_t bytes() const { return bytes_; }
   /// Linears whose parts had different formats.
   int num_mixed() const { return num_mixed_; }
+  /// Linears that became numbers because their groups are scattered.
+  int num_scattered() const { return num_scattered_; }
 
  private:
   struct Part {
@@ -96,15 +122,6 @@ class Loader {
                    config_.hidden_size, LinearKind::kPlain, config_.use_bias);
     w.o = linear(prefix, {{"o_proj", config_.hidden_size}}, config_.q_size(), LinearKind::kPlain,
                  config_.use_bias);
-    return w;
-  }
-
-  MlpWeights mlp(const std::string& prefix, int64_t intermediate, bool has_bias) {
-    MlpWeights w;
-    w.gate_up = linear(prefix, {{"gate_proj", intermediate}, {"up_proj", intermediate}},
-                       config_.hidden_size, LinearKind::kGateUp, has_bias);
-    w.down = linear(prefix, {{"down_proj", config_.hidden_size}}, intermediate, LinearKind::kPlain,
-                    has_bias);
     return w;
   }
 
@@ -132,15 +149,36 @@ class Loader {
     return w;
   }
 
+  // --- the checkpoint's tensors, or what stands in for them
+  std::vector<float> vector(const std::string& name, int64_t size) const {
+    if (overlay_ != nullptr) {
+      if (const auto it = overlay_->numbers.find(name); it != overlay_->numbers.end())
+        return it->second;
+    }
+    return checkpoint_.vector(name, size);
+  }
+
+  std::shared_ptr<const CodeRows> codes(const std::string& name) const {
+    if (overlay_ != nullptr) {
+      if (const auto it = overlay_->codes.find(name); it != overlay_->codes.end())
+        return it->second;
+    }
+    return checkpoint_.codes(name);
+  }
+
   void gate(const std::string& prefix, MoeWeights& w) {
     const int64_t experts = config_.num_experts;
     std::vector<float> values(static_cast<size_t>(experts * config_.hidden_size));
     bytes_ += values.size() * sizeof(float);
     if (action_ == Action::kCount) return;
-    const MatrixView gate =
-        checkpoint_.matrix(prefix + "gate.weight", experts, config_.hidden_size);
-    for (int64_t e = 0; e < experts; ++e)
-      read_row_f32(gate, e, values.data() + e * config_.hidden_size);
+    const std::string name = prefix + "gate.weight";
+    if (overlay_ != nullptr && overlay_->numbers.contains(name)) {
+      values = overlay_->numbers.at(name);
+    } else {
+      const MatrixView gate = checkpoint_.matrix(name, experts, config_.hidden_size);
+      for (int64_t e = 0; e < experts; ++e)
+        read_row_f32(gate, e, values.data() + e * config_.hidden_size);
+    }
     w.gate_data = device_.upload(values);
     w.gate = {w.gate_data.data(), DType::kF32, {experts, config_.hidden_size}};
   }
@@ -151,7 +189,7 @@ class Loader {
     for (Part& part : parts) {
       part.name = prefix + part.name;
       if (has_bias) {
-        const std::vector<float> values = checkpoint_.vector(part.name + ".bias", part.rows);
+        const std::vector<float> values = vector(part.name + ".bias", part.rows);
         bias.insert(bias.end(), values.begin(), values.end());
       }
       part.name += ".weight";
@@ -165,15 +203,19 @@ class Loader {
   }
 
   // Parts of one linear need one format. Where a file mixes them (a GGUF recipe with another type
-  // for v than for q), all are rounded to 8 bits in groups of 32, closer than any of them.
+  // for v than for q), all are rounded to 8 bits in groups of 32, closer than any of them. Where
+  // every column of a part has a scale of its own (GPTQ's activation order), all become numbers.
   Blocks blocks(const std::vector<Part>& parts, int64_t cols) {
     Blocks result;
     bool same = true;
     for (const Part& part : parts) {
-      const auto codes = checkpoint_.codes(part.name);
-      if (codes != nullptr) result.codes.push_back(codes);
-      same = same && (codes != nullptr) == (checkpoint_.codes(parts.front().name) != nullptr) &&
-             (codes == nullptr || codes->format() == result.codes.front()->format());
+      const auto rows = codes(part.name);
+      if (rows != nullptr) result.codes.push_back(rows);
+      same = same && (rows != nullptr) == (codes(parts.front().name) != nullptr) &&
+             (rows == nullptr || rows->format() == result.codes.front()->format());
+    }
+    for (const auto& rows : result.codes) {
+      if (rows->format().group == 1) return dequantised(parts, cols);
     }
     if (same && !result.codes.empty()) return result;
     result.codes.clear();
@@ -182,13 +224,32 @@ class Loader {
       std::optional<WeightScheme> scheme =
           options_.quantization.scheme(part.name, config_.is_moe());
       if (!same) scheme = WeightScheme{WeightScheme::Method::kInt8, 32};
-      const auto codes = checkpoint_.codes(part.name);
-      if (codes != nullptr) {
-        result.codes.push_back(quantize_rows(codes, *scheme));
+      const auto rows = codes(part.name);
+      if (rows != nullptr) {
+        result.codes.push_back(quantize_rows(rows, *scheme));
         continue;
       }
       result.numbers.push_back(numbers(part, cols));
       if (scheme) result.codes.push_back(quantize_rows(result.numbers.back(), *scheme));
+    }
+    return result;
+  }
+
+  Blocks dequantised(const std::vector<Part>& parts, int64_t cols) {
+    Blocks result;
+    ++num_scattered_;
+    for (const Part& part : parts) {
+      const auto rows = codes(part.name);
+      if (rows == nullptr) {
+        result.numbers.push_back(numbers(part, cols));
+        continue;
+      }
+      std::vector<float>& held = result.held.emplace_back();
+      if (action_ == Action::kPack) {
+        held.resize(static_cast<size_t>(part.rows * cols));
+        for (int64_t r = 0; r < part.rows; ++r) dequantize_row(*rows, r, held.data() + r * cols);
+      }
+      result.numbers.push_back({held.data(), DType::kF32, part.rows, cols, cols, 1});
     }
     return result;
   }
@@ -212,6 +273,7 @@ class Loader {
     bytes_ += w.bytes();
     // The file's pages have been read for good (the embedding's come back when tokens ask for
     // them): they need not stand beside the packed weights.
+    if (!rows.held.empty()) return w;
     for (const MatrixView& view : rows.numbers) {
       release_pages(static_cast<const std::byte*>(view.data),
                     static_cast<size_t>(view.rows * view.cols) * dtype_bytes(view.dtype));
@@ -224,19 +286,11 @@ class Loader {
   Device& device_;
   const LoadOptions& options_;
   Action action_;
+  const WeightOverlay* overlay_;
   uint64_t bytes_ = 0;
   int num_mixed_ = 0;
+  int num_scattered_ = 0;
 };
-
-// float32 power, then float32 reciprocal: computing in float64 moves 18 of 64 entries by one ulp.
-std::vector<float> rope_inv_freq(int head_dim, double theta) {
-  std::vector<float> inv_freq;
-  for (int j = 0; j < head_dim; j += 2) {
-    const float exponent = static_cast<float>(j) / static_cast<float>(head_dim);
-    inv_freq.push_back(1.0F / std::pow(static_cast<float>(theta), exponent));
-  }
-  return inv_freq;
-}
 
 // Options that would have no effect are refused.
 void check_options(const Checkpoint& checkpoint, const LoadOptions& options) {
@@ -256,6 +310,35 @@ void check_options(const Checkpoint& checkpoint, const LoadOptions& options) {
 }
 
 }  // namespace
+
+// float32 power, then float32 reciprocal: computing in float64 moves 18 of 64 entries by one ulp.
+std::vector<float> rope_inv_freq(int head_dim, double theta) {
+  std::vector<float> inv_freq;
+  for (int j = 0; j < head_dim; j += 2) {
+    const float exponent = static_cast<float>(j) / static_cast<float>(head_dim);
+    inv_freq.push_back(1.0F / std::pow(static_cast<float>(theta), exponent));
+  }
+  return inv_freq;
+}
+
+LayerWeights load_layer_half(const Checkpoint& checkpoint, Device& device,
+                             const LoadOptions& options, int layer, LayerHalf half,
+                             const WeightOverlay& overlay) {
+  Loader loader(checkpoint, device, options, Action::kPack, &overlay);
+  LayerWeights w;
+  if (half == LayerHalf::kAttention) {
+    loader.attention_half(layer, w);
+  } else {
+    loader.feed_forward_half(layer, w);
+  }
+  return w;
+}
+
+MlpWeights load_mlp(const Checkpoint& checkpoint, Device& device, const LoadOptions& options,
+                    const MlpPlace& place) {
+  Loader loader(checkpoint, device, options, Action::kPack);
+  return loader.mlp(place.prefix, place.width, place.has_bias);
+}
 
 uint64_t packed_weight_bytes(const Checkpoint& checkpoint, Device& device,
                              const LoadOptions& options) {
@@ -293,6 +376,11 @@ TextWeights load_text_weights(const Checkpoint& checkpoint, Device& device,
   if (loader.num_mixed() > 0) {
     log::info("{} linear weights are stored in parts of different types and were rounded to 8 bits",
               loader.num_mixed());
+  }
+  if (loader.num_scattered() > 0) {
+    log::info(
+        "{} linear weights have groups scattered by activation order (desc_act) and are held as {}",
+        loader.num_scattered(), dtype_name(options.dtype));
   }
   return w;
 }

@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "device/device.h"
@@ -52,6 +55,34 @@ struct TextWeights {
 /// not count.
 uint64_t packed_weight_bytes(const Checkpoint& checkpoint, Device& device,
                              const LoadOptions& options);
+
+/// What stands in for tensors of the checkpoint, by PT name.
+struct WeightOverlay {
+  std::unordered_map<std::string, std::shared_ptr<const CodeRows>> codes;
+  std::unordered_map<std::string, std::vector<float>> numbers;  ///< norms, biases, routers
+
+  bool has(const std::string& name) const { return codes.contains(name) || numbers.contains(name); }
+};
+
+/// Half of a layer, for calibration: input_norm and attention, or post_attention_norm with mlp or
+/// moe. The rest of the result is empty.
+enum class LayerHalf { kAttention, kFeedForward };
+LayerWeights load_layer_half(const Checkpoint& checkpoint, Device& device,
+                             const LoadOptions& options, int layer, LayerHalf half,
+                             const WeightOverlay& overlay = {});
+
+/// One MLP of a layer, as the checkpoint has it. prefix: "model.layers.3.mlp.experts.7."; bias:
+/// whether its linears have one.
+struct MlpPlace {
+  std::string prefix;
+  int64_t width;  ///< outputs of gate and of up
+  bool has_bias;
+};
+MlpWeights load_mlp(const Checkpoint& checkpoint, Device& device, const LoadOptions& options,
+                    const MlpPlace& place);
+
+/// [D / 2], bit-equal to torch (spec text.md 3.4).
+std::vector<float> rope_inv_freq(int head_dim, double theta);
 
 /// Throws Error naming file, tensor and cause.
 TextWeights load_text_weights(const Checkpoint& checkpoint, Device& device,

@@ -47,8 +47,9 @@ enum class Inputs : uint8_t { kFull, kInt8, kInt8Row };
 /// (+ min(n, k / group)).
 struct CodeFormat {
   CodeType type = CodeType::kInt8;
-  int32_t group = 0;               ///< columns that share a scale: 32, 64, 128; 0: the whole row
-  bool has_min = false;            ///< every group has a minimum too
+  int32_t group = 0;     ///< columns that share a scale: 32, 64, 128; 0: the whole row; 1:
+                         ///< none do, which only files have: devices take the numbers
+  bool has_min = false;  ///< every group has a minimum too
   DType scale_type = DType::kF32;  ///< type that holds every scale and min exactly: f32, bf16, f16
   /// Above 1: the matrix is to be multiplied with x H instead of x, H the unnormalised Hadamard
   /// matrix on blocks of so many columns (spec quantization.md 4, 7.3).

@@ -1,7 +1,10 @@
 // A golden's model as some options load it, and its logits over the golden's longest sequence.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -69,5 +72,23 @@ class Runner {
   std::unique_ptr<TextModel> model_;
   Golden golden_;
 };
+
+// The median over the rows of the largest difference, as a share of the largest |logit|: a router's
+// choice that flips by a rounding changes its row much, but few rows.
+inline double distance(const std::vector<float>& a, const std::vector<float>& b, size_t vocab) {
+  EXPECT_EQ(a.size(), b.size());
+  double largest = 0;
+  std::vector<double> gaps(a.size() / vocab, 0.0);
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double x = static_cast<double>(a[i]);
+    const double gap = std::fabs(x - static_cast<double>(b[i]));
+    if (!std::isfinite(gap)) return HUGE_VAL;
+    largest = std::max(largest, std::fabs(x));
+    gaps[i / vocab] = std::max(gaps[i / vocab], gap);
+  }
+  std::nth_element(gaps.begin(), gaps.begin() + static_cast<ptrdiff_t>(gaps.size() / 2),
+                   gaps.end());
+  return gaps[gaps.size() / 2] / largest;
+}
 
 }  // namespace erne::testing_support

@@ -2,15 +2,11 @@
 // same model, close to the one whose weights are the codes' numbers, and batch invariant.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <string>
 
 #include "base/error.h"
-#include "cpu/cpu_device.h"
-#include "model/checkpoint.h"
 #include "model/convert.h"
 #include "model/model_runner.h"
 #include "model/quantize.h"
@@ -21,6 +17,7 @@ namespace erne {
 namespace {
 
 namespace fs = std::filesystem;
+using testing_support::distance;
 using testing_support::kGoldens;
 using testing_support::Runner;
 using testing_support::TemporaryFolder;
@@ -30,24 +27,6 @@ struct Case {
   const char* scheme;
   const char* mixed;
 };
-
-// The median over the rows of the largest difference, as a share of the largest |logit|: a router's
-// choice that flips by a rounding changes its row much, but few rows.
-double distance(const std::vector<float>& a, const std::vector<float>& b, size_t vocab) {
-  EXPECT_EQ(a.size(), b.size());
-  double largest = 0;
-  std::vector<double> gaps(a.size() / vocab, 0.0);
-  for (size_t i = 0; i < a.size(); ++i) {
-    const double x = static_cast<double>(a[i]);
-    const double gap = std::fabs(x - static_cast<double>(b[i]));
-    if (!std::isfinite(gap)) return HUGE_VAL;
-    largest = std::max(largest, std::fabs(x));
-    gaps[i / vocab] = std::max(gaps[i / vocab], gap);
-  }
-  std::nth_element(gaps.begin(), gaps.begin() + static_cast<ptrdiff_t>(gaps.size() / 2),
-                   gaps.end());
-  return gaps[gaps.size() / 2] / largest;
-}
 
 class QuantizedModel : public testing::TestWithParam<Case> {};
 
