@@ -33,7 +33,7 @@ struct EngineOptions {
   std::string device = "cpu";        ///< "cpu", "cuda", "cuda:N", "null"
   std::optional<DType> dtype;        ///< absent: from the checkpoint (f16 computes in bf16)
   QuantizationPlan quantization;     ///< rounds weights that the checkpoint holds as numbers
-  Inputs inputs = Inputs::kFull;     ///< of quantised linears
+  std::optional<Inputs> inputs;      ///< of quantised linears; absent: as their scheme says
   /// Of the KV cache: kF32 (with float32 only), kBF16, kI8 or kF8E4M3; absent: dtype.
   std::optional<DType> cache_dtype;
   int num_threads = 0;  ///< 0: all cores

@@ -21,7 +21,7 @@ struct LoadOptions {
   DType dtype = DType::kBF16;  ///< compute and weight type: kF32 or kBF16
   bool show_progress = false;
   QuantizationPlan quantization = {};  ///< rounds weights that the checkpoint holds as numbers
-  Inputs inputs = Inputs::kFull;       ///< of quantised linears
+  std::optional<Inputs> inputs = {};   ///< of quantised linears; absent: as their scheme says
   /// Type of KvCacheSpec; absent: see resolve_cache_dtype().
   std::optional<DType> cache_dtype = {};
 };

@@ -267,9 +267,17 @@ class Loader {
                                : device_.code_bytes(n, cols, codes.front()->format(), kind));
       return {};
     }
-    Linear w = codes.empty()
-                   ? device_.pack_linear(rows.numbers, options_.dtype, kind, bias)
-                   : device_.pack_codes(codes, options_.dtype, options_.inputs, kind, bias);
+    if (!codes.empty() && codes.front()->format().inputs != Inputs::kFull &&
+        options_.inputs == Inputs::kFull) {
+      fail(
+          Code::kInvalidArgument,
+          "--act-dtype bf16: the scheme of {} in {} means inputs of 8 bits; leave the flag out, or "
+          "quantise the model to wint8 or wint4",
+          parts.front().name, checkpoint_.folder().string());
+    }
+    const Inputs inputs = options_.inputs.value_or(Inputs::kFull);
+    Linear w = codes.empty() ? device_.pack_linear(rows.numbers, options_.dtype, kind, bias)
+                             : device_.pack_codes(codes, options_.dtype, inputs, kind, bias);
     bytes_ += w.bytes();
     // The file's pages have been read for good (the embedding's come back when tokens ask for
     // them): they need not stand beside the packed weights.

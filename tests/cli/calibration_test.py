@@ -68,7 +68,9 @@ class Calibration(unittest.TestCase):
             for tensor in tensors:
                 calibration = tensor["calibration"]
                 self.assertEqual(calibration["rows"], 20 * len(SENTENCE))
-                self.assertIn(method.split("+")[-1], calibration["method"])
+                # AWQ's scale of o_proj's inputs cannot fold into v where heads share it.
+                alone = "rtn" if method == "awq" and "o_proj" in tensor["name"] else method.split("+")[-1]
+                self.assertIn(alone, calibration["method"])
                 self.assertGreater(calibration["output_error_rounded"], 0)
             mean = [sum(t["calibration"][key] for t in tensors) for key in ("output_error", "output_error_rounded")]
             self.assertLess(mean[0], mean[1])
@@ -90,7 +92,7 @@ class Calibration(unittest.TestCase):
         self.assertEqual(tensors[0]["calibration"]["rows"], 4 * len(SENTENCE) + 2 * rendered + len('[{"a": 1}]'))
 
     def test_refused(self):
-        self.refused(["--calibration", self.folder / "absent.txt"], "absent.txt", code=1)
+        self.refused(["--calibration", self.folder / "absent.txt"], "absent.txt", code=3)
         self.refused(["--calibration", self.write("empty.txt", "")], "empty.txt", "empty")
         self.refused(["--calibration", self.write("bytes.txt", b"abc\xff")], "bytes.txt", "byte 3", "UTF-8")
         self.refused(["--calibration", self.write("short.txt", "short")], "5 tokens", "256")

@@ -36,7 +36,7 @@ TEST_P(QuantizedModel, OnlineAndFromAFolderAreTheSameModel) {
   TemporaryFolder folder;
   quantize({.input = kGoldens / golden, .output = folder / "out", .plan = plan, .num_threads = 1});
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    const Runner online(kGoldens / golden, golden, {dtype, false, plan, Inputs::kFull});
+    const Runner online(kGoldens / golden, golden, {dtype, false, plan});
     const Runner stored(folder / "out", golden, {dtype, false});
     EXPECT_EQ(online.logits(1000), stored.logits(1000));
     EXPECT_EQ(online.model().weight_bytes(), stored.model().weight_bytes());
@@ -92,6 +92,9 @@ TEST(QuantizedModelOptions, WithoutEffectAreRefused) {
   EXPECT_THROW(Runner(folder / "codes", "moe", {DType::kBF16, false, plan}), Error);
   EXPECT_THROW(Runner(kGoldens / "moe", "moe", {DType::kBF16, false, {}, Inputs::kInt8}), Error);
   Runner(folder / "codes", "moe", {DType::kBF16, false, {}, Inputs::kInt8});
+  const QuantizationPlan int8_inputs = QuantizationPlan::parse("w8a8", "");
+  quantize({.input = kGoldens / "moe", .output = folder / "w8a8", .plan = int8_inputs});
+  EXPECT_THROW(Runner(folder / "w8a8", "moe", {DType::kBF16, false, {}, Inputs::kFull}), Error);
 }
 
 INSTANTIATE_TEST_SUITE_P(
