@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "base/error.h"
@@ -69,7 +70,8 @@ TEST_P(QuantizedModel, CloseToTheModelOfItsNumbers) {
 TEST_P(QuantizedModel, BatchInvariant) {
   const auto [golden, scheme, mixed] = GetParam();
   const QuantizationPlan plan = QuantizationPlan::parse(scheme, mixed);
-  for (const Inputs inputs : {Inputs::kFull, Inputs::kInt8}) {
+  for (const std::optional<Inputs> inputs :
+       {std::optional<Inputs>(), std::optional(Inputs::kInt8)}) {
     const LoadOptions options{DType::kBF16, false, plan, inputs};
     const std::vector<float> whole = Runner(kGoldens / golden, golden, options, 2).logits(1000);
     for (const int threads : {1, 3}) {
