@@ -1,6 +1,7 @@
 #!/bin/sh
-# Compiles the CPU room and what it stands on for aarch64 with Debian's cross compiler and, where qemu-aarch64-static and
-# GoogleTest's sources are installed, runs the kernel tests there. Usage: tools/check_aarch64.sh [build folder]
+# Compiles the CPU room, the formats and what they stand on for aarch64 with Debian's cross compiler and, where
+# qemu-aarch64-static and GoogleTest's sources are installed, runs the kernel tests there.
+# Usage: tools/check_aarch64.sh [build folder]
 set -eu
 cd "$(dirname "$0")/.."
 build=${1:-build/aarch64-check}
@@ -27,7 +28,7 @@ compile() {
 cpu_sources=$(ls src/cpu/*.cc | grep -v 'isa_a[vm]x')
 # shellcheck disable=SC2086
 compile "$flags" src/base/error.cc src/base/progress.cc src/base/thread_pool.cc src/tensor/arena.cc \
-  src/tensor/buffer.cc src/tensor/host_pool.cc src/tensor/dtype.cc src/tensor/tensor.cc $cpu_sources
+  src/tensor/buffer.cc src/tensor/host_pool.cc src/tensor/dtype.cc src/tensor/gguf_blocks.cc src/tensor/tensor.cc src/quant/*.cc $cpu_sources
 echo "check_aarch64: compiled"
 gtest=/usr/src/googletest
 if ! command -v qemu-aarch64-static >/dev/null || [ ! -d $gtest ]; then
