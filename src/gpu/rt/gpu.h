@@ -1,5 +1,5 @@
-// All that a kernel may use of a GPU: one set of names over CUDA, HIP and the emulation of the
-// tests (gpu/emulated). Kernels include this file and no other of a vendor, use no inline assembly
+// All that a kernel may use of a GPU: one set of names over CUDA and the emulation of the tests
+// (gpu/emulated). Kernels include this file and no other of a vendor, use no inline assembly
 // and assume no warp of 32: lanes are counted with GPU_WARP, and every lane of a warp takes part in
 // a warp_… call.
 //
@@ -13,8 +13,6 @@
 
 #if defined(ERNE_GPU_EMULATED)
 #include "gpu/emulated/gpu_emulated.h"
-#elif defined(__HIP__)
-#include "gpu/rt/gpu_hip.h"
 #else
 #include "gpu/rt/gpu_cuda.h"
 #endif
