@@ -118,6 +118,10 @@ class EqualCodes final : public CodeRows {
   }
 };
 
+const char* type_name(CodeType type) {
+  return type == CodeType::kInt8 ? "int8" : type == CodeType::kInt4 ? "int4" : "fp8";
+}
+
 /// GFLOP/s as a share of the int8 peak, or of the bf16 peak where inputs are not rounded to int8.
 void bench_codes(Device& device, const Shape2& shape, int64_t m, const CodeFormat& format,
                  Inputs inputs, const Limits& limits) {
@@ -131,14 +135,12 @@ void bench_codes(Device& device, const Shape2& shape, int64_t m, const CodeForma
                                         inputs, shape.kind, {}));
   }
   const double seconds = linear_seconds(device, weights, m, DType::kBF16);
-  const char* type = format.type == CodeType::kInt8   ? "int8"
-                     : format.type == CodeType::kInt4 ? "int4"
-                                                      : "fp8";
-  report_share(
-      fmt::format("{}/{} x {} {} {}x{}x{}", type, format.group,
-                  inputs == Inputs::kInt8 ? "int8" : "full", shape.name, m, shape.n, shape.k),
-      seconds, static_cast<double>(bytes), 2.0 * static_cast<double>(m * shape.n * shape.k),
-      inputs == Inputs::kInt8 ? limits.int8_per_s : limits.bf16_per_s, limits);
+  report_share(fmt::format("{}/{}{} x {} {} {}x{}x{}", type_name(format.type), format.group,
+                           format.has_min ? " min" : "", inputs == Inputs::kInt8 ? "int8" : "full",
+                           shape.name, m, shape.n, shape.k),
+               seconds, static_cast<double>(bytes),
+               2.0 * static_cast<double>(m * shape.n * shape.k),
+               inputs == Inputs::kInt8 ? limits.int8_per_s : limits.bf16_per_s, limits);
 }
 
 /// Packing at load, from row-major memory in another order than the kernels'.
@@ -162,9 +164,9 @@ struct AttentionShape {
 };
 
 void bench_attention(Device& device, const AttentionShape& s, int32_t tokens, int32_t context,
-                     DType dtype, const Limits& limits) {
+                     DType dtype, DType cache_dtype, const Limits& limits) {
   const int64_t width = int64_t{s.heads + 2 * s.kv_heads} * s.head_dim;
-  const KvCacheSpec spec = {1, s.kv_heads, s.head_dim, 16, dtype};
+  const KvCacheSpec spec = {1, s.kv_heads, s.head_dim, 16, cache_dtype};
   const int32_t blocks = context / 16 + 1;
   KvCache cache = device.make_kv_cache(spec, blocks);
   std::vector<float> inv_freq(static_cast<size_t>(s.head_dim / 2), 0.01F);
@@ -186,7 +188,7 @@ void bench_attention(Device& device, const AttentionShape& s, int32_t tokens, in
   const Tensor qkv = {all.data, dtype, {tokens, width}};
   const Tensor out = tensor(out_memory, dtype, tokens, int64_t{s.heads} * s.head_dim);
   const Batch batch = batch_of(tokens, start, len);
-  const std::string shape = fmt::format("{} {}/{}x{} {} of {}", dtype_name(dtype), s.heads,
+  const std::string shape = fmt::format("{} {}/{}x{} {} of {}", dtype_name(cache_dtype), s.heads,
                                         s.kv_heads, s.head_dim, tokens, context);
   const double rope = best_seconds([&] {
     device.rope_store(qkv, batch, {0, s.heads, inv_freq.data()}, cache);
@@ -199,7 +201,8 @@ void bench_attention(Device& device, const AttentionShape& s, int32_t tokens, in
   });
   const double pairs = static_cast<double>(tokens) * (context - (tokens - 1) / 2.0);
   report("attention " + shape, seconds,
-         static_cast<double>(context) * s.kv_heads * s.head_dim * 2 * element,
+         static_cast<double>(context) * s.kv_heads * s.head_dim * 2 *
+             static_cast<double>(dtype_bytes(cache_dtype)),
          pairs * s.heads * s.head_dim * 4, dtype, limits);
 }
 
@@ -222,20 +225,23 @@ void bench_dispatch(int threads) {
   fmt::print("parallel_for of nothing: {:.2f} us\n", seconds / kCalls * 1e6);
 }
 
-void bench_all_codes(Device& device, const Limits& limits) {
+/// `filter` keeps one type of codes, or all.
+void bench_all_codes(Device& device, const std::string& filter, const Limits& limits) {
   const Shape2 shapes[] = {{"default down", 576, 1536, LinearKind::kPlain},
                            {"0.3B gate-up", 3072, 1024, LinearKind::kGateUp},
                            {"0.3B down", 1024, 3072, LinearKind::kPlain},
                            {"0.3B head", 103424, 1024, LinearKind::kPlain}};
   const CodeFormat formats[] = {
       {CodeType::kInt8, 0, false, DType::kF32},   {CodeType::kInt8, 32, false, DType::kF16},
-      {CodeType::kInt4, 32, false, DType::kBF16}, {CodeType::kInt4, 128, true, DType::kBF16},
-      {CodeType::kFp8, 0, false, DType::kF32},    {CodeType::kFp8, 128, false, DType::kF32}};
+      {CodeType::kInt4, 32, false, DType::kBF16}, {CodeType::kInt4, 32, true, DType::kBF16},
+      {CodeType::kInt4, 128, true, DType::kBF16}, {CodeType::kFp8, 0, false, DType::kF32},
+      {CodeType::kFp8, 128, false, DType::kF32}};
   for (const int64_t m : {int64_t{1}, int64_t{4}, int64_t{16}, int64_t{512}}) {
     for (const Shape2& shape : shapes) {
       if (m > 16 && shape.n > 20000) continue;
       bench_linear(device, shape, m, DType::kBF16, limits);  // what codes are compared with
       for (const CodeFormat& format : formats) {
+        if (filter != "codes" && !filter.empty() && filter != type_name(format.type)) continue;
         for (const Inputs inputs : {Inputs::kFull, Inputs::kInt8}) {
           if (format.type == CodeType::kFp8 && inputs == Inputs::kInt8) continue;  // the same
           bench_codes(device, shape, m, format, inputs, limits);
@@ -277,15 +283,19 @@ void bench_all(int threads, const std::string& isa, const std::string& filter) {
       }
     }
   }
-  if (wanted("codes")) bench_all_codes(*device, limits);
+  const bool code_type = filter == "int8" || filter == "int4" || filter == "fp8";
+  if (wanted("codes") || code_type) bench_all_codes(*device, filter, limits);
   if (wanted("attention")) {
+    constexpr DType kBF16 = DType::kBF16;
     for (const AttentionShape& s : {AttentionShape{9, 3, 64}, {16, 2, 128}}) {
-      bench_attention(*device, s, 1, 512, DType::kBF16, limits);
-      bench_attention(*device, s, 1, 8192, DType::kBF16, limits);
-      bench_attention(*device, s, 512, 512, DType::kBF16, limits);
-      bench_attention(*device, s, 512, 512, DType::kF32, limits);
-      bench_attention(*device, s, 2048, 2048, DType::kBF16, limits);
-      bench_attention(*device, s, 2048, 8192, DType::kBF16, limits);
+      for (const DType cache : {kBF16, DType::kI8, DType::kF8E4M3}) {
+        bench_attention(*device, s, 1, 512, kBF16, cache, limits);
+        bench_attention(*device, s, 1, 8192, kBF16, cache, limits);
+        bench_attention(*device, s, 512, 512, kBF16, cache, limits);
+      }
+      bench_attention(*device, s, 512, 512, DType::kF32, DType::kF32, limits);
+      bench_attention(*device, s, 2048, 2048, kBF16, kBF16, limits);
+      bench_attention(*device, s, 2048, 8192, kBF16, kBF16, limits);
     }
   }
   if (wanted("pack")) {

@@ -1,3 +1,20 @@
+# What nearly every file includes, parsed once: for the tests always, for the rooms in builds that are only tested
+# (ERNE_PCH).
+set(common_headers <algorithm> <filesystem> <functional> <map> <memory> <optional> <span> <string> <vector>
+    <nlohmann/json.hpp>)
+file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/empty.cc CONTENT "")
+if(ERNE_PCH)
+  add_library(rooms_pch OBJECT ${CMAKE_BINARY_DIR}/empty.cc)
+  target_link_libraries(rooms_pch PRIVATE fmt::fmt)
+  target_precompile_headers(rooms_pch PRIVATE ${common_headers})
+endif()
+if(ERNE_TESTS)
+  add_library(tests_pch OBJECT EXCLUDE_FROM_ALL ${CMAKE_BINARY_DIR}/empty.cc)
+  target_link_libraries(tests_pch PRIVATE fmt::fmt GTest::gtest GTest::gmock)
+  target_precompile_headers(tests_pch PRIVATE ${common_headers} <gtest/gtest.h> <gmock/gmock.h>)
+  target_compile_options(tests_pch PRIVATE ${ERNE_TEST_OPTIONS})
+endif()
+
 # erne_room(NAME SOURCES a.cc b.cc DEPS base tensor LIBS fmt::fmt): one folder under src/ = one static library.
 add_custom_target(rooms COMMENT "every room's library, no program")
 function(erne_room name)
@@ -9,6 +26,15 @@ function(erne_room name)
   endforeach()
   target_link_libraries(erne_${name} PUBLIC ${ROOM_LIBS} PRIVATE ${ROOM_PRIVATE_LIBS})
   add_dependencies(rooms erne_${name})
+  if(ERNE_PCH)
+    target_precompile_headers(erne_${name} REUSE_FROM rooms_pch)
+  endif()
+endfunction()
+
+# erne_kernels(OPTIONS -O3 SOURCES a.cc): files with optimisation of their own, in Debug builds too.
+function(erne_kernels)
+  cmake_parse_arguments(K "" "" "SOURCES;OPTIONS" ${ARGN})
+  set_source_files_properties(${K_SOURCES} PROPERTIES COMPILE_OPTIONS "${K_OPTIONS}" SKIP_PRECOMPILE_HEADERS ON)
 endfunction()
 
 # erne_test(ROOM SOURCES a_test.cc DEPS engine LABELS unit): one test binary per room, one ctest entry per
@@ -28,10 +54,8 @@ function(erne_test room)
   add_executable(${T_NAME} ${T_SOURCES})
   target_compile_definitions(${T_NAME} PRIVATE ERNE_TESTS_DIR="${PROJECT_SOURCE_DIR}/tests")
   target_include_directories(${T_NAME} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
-  if(ERNE_SANITIZE MATCHES "undefined")
-    # What is tested is checked; checking GoogleTest's templates in every test too would double its compile time.
-    target_compile_options(${T_NAME} PRIVATE -fno-sanitize=undefined)
-  endif()
+  target_compile_options(${T_NAME} PRIVATE ${ERNE_TEST_OPTIONS})
+  target_precompile_headers(${T_NAME} REUSE_FROM tests_pch)
   target_link_libraries(${T_NAME} PRIVATE erne_${room} GTest::gtest GTest::gmock GTest::gtest_main ${T_LIBS})
   foreach(dep IN LISTS T_DEPS)
     target_link_libraries(${T_NAME} PRIVATE erne_${dep})

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Compiles the CPU room and what it stands on for aarch64 with Debian's cross compiler and, where qemu-aarch64-static and
-# GoogleTest's sources are installed, runs the kernel tests there. Usage: tools/check_aarch64.sh [build folder]
+# Compiles the CPU room, the formats and what they stand on for aarch64 with Debian's cross compiler and, where
+# qemu-aarch64-static and GoogleTest's sources are installed, runs the kernel tests there.
+# Usage: tools/check_aarch64.sh [build folder]
 set -eu
 cd "$(dirname "$0")/.."
 build=${1:-build/aarch64-check}
@@ -10,20 +11,25 @@ mkdir -p "$build"
 # fmt's headers alone: there is no aarch64 libfmt on an x86 machine.
 flags="-std=c++20 -O2 -ffp-contract=off -Wall -Wextra -Wshadow -Wconversion -Werror -DFMT_HEADER_ONLY -Isrc -I$build"
 ln -sfn /usr/include/fmt "$build/fmt"
-objects=
+# compile FLAGS SOURCE...: objects whose sources are newer, one compiler a core.
 compile() {
-  object=$build/$(echo "$1" | tr / _).o
-  if [ ! -e "$object" ] || [ -n "$(find src tests/cpu "$1" -newer "$object" -type f | head -1)" ]; then
-    ${CCACHE:-} $cxx ${2:-$flags} -c "$1" -o "$object"
-  fi
-  objects="$objects $object"
+  compile_flags=$1
+  shift
+  for source in "$@"; do
+    object=$build/$(echo "$source" | tr / _).o
+    objects="${objects:-} $object"
+    if [ ! -e "$object" ] || [ -n "$(find src tests/cpu "$source" -newer "$object" -type f | head -1)" ]; then
+      printf '%s -c %s -o %s\0' "$compile_flags" "$source" "$object"
+    fi
+  done >"$build/commands"
+  xargs -0 -a "$build/commands" -P "$(nproc)" -I '{}' sh -c "${CCACHE:-} $cxx {}"
 }
-for source in src/base/error.cc src/base/progress.cc src/base/thread_pool.cc src/tensor/arena.cc src/tensor/buffer.cc src/tensor/host_pool.cc \
-  src/tensor/dtype.cc src/tensor/tensor.cc src/cpu/*.cc; do
-  # Not for this processor; hwloc has no aarch64 library here.
-  case $source in src/cpu/isa_avx* | src/cpu/isa_amx* | src/cpu/topology.cc) continue ;; esac
-  compile "$source"
-done
+
+# Not for this processor; hwloc has no aarch64 library here.
+cpu_sources=$(ls src/cpu/*.cc | grep -v -e 'isa_a[vm]x' -e '/topology.cc')
+# shellcheck disable=SC2086
+compile "$flags" src/base/error.cc src/base/progress.cc src/base/thread_pool.cc src/tensor/arena.cc \
+  src/tensor/buffer.cc src/tensor/host_pool.cc src/tensor/dtype.cc src/tensor/gguf_blocks.cc src/tensor/tensor.cc src/quant/*.cc $cpu_sources
 echo "check_aarch64: compiled"
 gtest=/usr/src/googletest
 if ! command -v qemu-aarch64-static >/dev/null || [ ! -d $gtest ]; then
@@ -33,12 +39,9 @@ if ! command -v qemu-aarch64-static >/dev/null || [ ! -d $gtest ]; then
   exit 0
 fi
 test_flags="-std=c++20 -O1 -DFMT_HEADER_ONLY -Isrc -Itests/cpu -I$build -I$gtest/googletest -I$gtest/googletest/include -I$gtest/googlemock -I$gtest/googlemock/include"
-compile $gtest/googletest/src/gtest-all.cc "$test_flags"
-compile $gtest/googlemock/src/gmock-all.cc "$test_flags"
-compile $gtest/googlemock/src/gmock_main.cc "$test_flags"
-for source in tests/cpu/*_test.cc; do
-  [ "$source" = tests/cpu/topology_test.cc ] || compile "$source" "$test_flags"
-done
-$cxx -static $objects -pthread -o "$build/cpu_test"
+# shellcheck disable=SC2046
+compile "$test_flags" $gtest/googletest/src/gtest-all.cc $gtest/googlemock/src/gmock-all.cc \
+  $gtest/googlemock/src/gmock_main.cc $(ls tests/cpu/*_test.cc | grep -v '/topology_test.cc')
 # Values, not every chunking: emulation is slow.
+$cxx -static $objects -pthread -o "$build/cpu_test"
 qemu-aarch64-static "$build/cpu_test" --gtest_brief=1 --gtest_filter='-*SameBits*'

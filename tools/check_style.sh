@@ -10,7 +10,7 @@ if [ "${1:-}" = --fix ]; then
 fi
 # CI may check the tree out as another user.
 tracked() { git -c safe.directory='*' ls-files "$@"; }
-[ $# -gt 0 ] || set -- $(tracked '*.h' '*.cc' '*.inc')
+[ $# -gt 0 ] || set -- $(tracked '*.h' '*.cc' '*.cu' '*.inc')
 failed=0
 mkdir -p build
 

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <map>
 #include <numeric>
 
@@ -102,7 +101,7 @@ StepProfile profile_step(const TextModel& model, Device& device, const StepShape
   KvCache cache = timed.make_kv_cache(model.kv_spec(kBlockTokens),
                                       static_cast<int32_t>(input.block_table.size()));
   // Written once: untouched memory would be one page of zeros, read from a cache.
-  std::memset(cache.data.data(), 0, cache.data.size());
+  timed.fill(cache.data, 0);
   Arena arena(timed.allocate(model.arena_bytes(static_cast<int64_t>(input.ids.size()),
                                                static_cast<int64_t>(input.logit_rows.size()))));
   Ctx ctx{timed, arena};

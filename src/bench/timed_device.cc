@@ -24,10 +24,10 @@ void TimedDevice::note(Op op, Clock::time_point begin, double bytes, double flop
   last_ = op;
 }
 
-void TimedDevice::embed(const MatrixView& table, std::span<const int32_t> ids, const Tensor& x) {
+void TimedDevice::embed(const Embedding& table, std::span<const int32_t> ids, const Tensor& x) {
   const auto begin = Clock::now();
   inner_.embed(table, ids, x);
-  const double read = number(x.elements()) * static_cast<double>(dtype_bytes(table.dtype));
+  const double read = number(x.elements()) * static_cast<double>(dtype_bytes(table.view.dtype));
   note(Op::kEmbed, begin, read + size(x), 0);
 }
 
@@ -86,15 +86,18 @@ void TimedDevice::route(const Tensor& h, const RouterArgs& args, Routing& routin
        2 * number(h.dim(0)) * number(args.weight->elements()));
 }
 
-void TimedDevice::expert_linear(const Tensor& x, ExpertRows rows, std::span<const Linear> experts,
+void TimedDevice::expert_linear(const Tensor& x, ExpertRows rows, const Experts& all,
                                 const Routing& routing, Epilogue epilogue, const Tensor& y) {
-  const auto begin = Clock::now();
-  inner_.expert_linear(x, rows, experts, routing, epilogue, y);
+  const std::vector<Linear>& experts = all.linears;
+  const Tensor start =
+      inner_.to_host({routing.expert_start, DType::kI32, {routing.num_experts + 1}});
   double weights = 0;
   for (size_t e = 0; e < experts.size(); ++e) {
-    const bool chosen = routing.expert_start[e + 1] > routing.expert_start[e];
+    const bool chosen = start.ptr<int32_t>()[e + 1] > start.ptr<int32_t>()[e];
     if (chosen) weights += static_cast<double>(experts[e].bytes());
   }
+  const auto begin = Clock::now();
+  inner_.expert_linear(x, rows, all, routing, epilogue, y);
   const double slots = number(routing.num_tokens * routing.top_k);
   note(Op::kExperts, begin, weights + size(x) + size(y),
        2 * slots * number(experts[0].n) * number(experts[0].k));

@@ -51,6 +51,10 @@ class TimedDevice final : public Device {
 
   const DeviceInfo& info() const override { return inner_.info(); }
   Buffer allocate(size_t bytes) override { return inner_.allocate(bytes); }
+  std::optional<uint64_t> own_free_bytes() const override { return inner_.own_free_bytes(); }
+  Buffer upload(std::span<const float> values) override { return inner_.upload(values); }
+  Tensor to_host(const Tensor& t) override { return inner_.to_host(t); }
+  void fill(Buffer& buffer, uint8_t byte) override { inner_.fill(buffer, byte); }
   Linear pack_linear(std::span<const MatrixView> blocks, DType dtype, LinearKind kind,
                      std::span<const float> bias) override {
     return inner_.pack_linear(blocks, dtype, kind, bias);
@@ -74,6 +78,15 @@ class TimedDevice final : public Device {
                     LinearKind kind) const override {
     return inner_.code_bytes(n, k, format, kind);
   }
+  Experts group_experts(std::vector<Linear> linears) override {
+    return inner_.group_experts(std::move(linears));
+  }
+  Embedding pack_embedding(const MatrixView& table) override {
+    return inner_.pack_embedding(table);
+  }
+  size_t embedding_bytes(const MatrixView& table) const override {
+    return inner_.embedding_bytes(table);
+  }
   size_t kv_block_bytes(const KvCacheSpec& spec) const override {
     return inner_.kv_block_bytes(spec);
   }
@@ -81,7 +94,8 @@ class TimedDevice final : public Device {
     return inner_.make_kv_cache(spec, num_blocks);
   }
 
-  void embed(const MatrixView& table, std::span<const int32_t> ids, const Tensor& x) override;
+  void begin_step(const Batch& batch) override { inner_.begin_step(batch); }
+  void embed(const Embedding& table, std::span<const int32_t> ids, const Tensor& x) override;
   void rms_norm(const Tensor& x, std::span<const int32_t> rows, const float* w, float eps,
                 const Tensor& y) override;
   void linear(const Tensor& x, const Linear& w, Epilogue epilogue, const Tensor& y) override;
@@ -90,7 +104,7 @@ class TimedDevice final : public Device {
   void attention(const Tensor& qkv, const Batch& batch, const AttentionArgs& args,
                  const KvCache& cache, const Tensor& out) override;
   void route(const Tensor& h, const RouterArgs& args, Routing& routing) override;
-  void expert_linear(const Tensor& x, ExpertRows rows, std::span<const Linear> experts,
+  void expert_linear(const Tensor& x, ExpertRows rows, const Experts& experts,
                      const Routing& routing, Epilogue epilogue, const Tensor& y) override;
   void expert_combine(const Tensor& y, const Routing& routing, const Tensor& x) override;
   void synchronize() override { inner_.synchronize(); }

@@ -67,6 +67,10 @@ void run(const RooflineFlags& flags) {
     fail(Code::kInvalidArgument,
          "--dtype, --revision and --download-dir are about a model: give --model-path too");
   }
+  if (flags.model.device != "cpu") {
+    fail(Code::kUnsupported, "--device {}: bench roofline measures the CPU; leave --device out",
+         flags.model.device);
+  }
   const bench::Roofline roofline = bench::measure_roofline(flags.model.threads);
   std::vector<bench::StepProfile> steps;
   if (with_model) steps = profile(flags, roofline);

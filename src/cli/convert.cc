@@ -90,7 +90,8 @@ void add_convert(CLI::App& app) {
   verb->footer(
       "From GGUF: architectures llama (without RoPE scaling and biases), ernie4_5 and "
       "ernie4_5-moe; types F32, F16,\n"
-      "BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q5_K, Q6_K. From a folder: every layout of ERNIE 4.5. Layouts "
+      "BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K. From a folder: every layout of ERNIE "
+      "4.5. Layouts "
       "to write:\n"
       "  pt        what transformers loads (default)\n"
       "  early-pt  q, k, v and gate, up fused\n"

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "device/device.h"
+#include "engine/open_device.h"
 #include "hub/hub.h"
 
 namespace erne::cli {
@@ -31,10 +32,8 @@ SchedulePolicy parse_policy(const std::string& word) {
 std::string parse_device(const std::string& word) {
   if (word == "auto" || word == "cpu") return "cpu";
   if (word == "null") return "null";
-  if (word == "cuda" || word == "gpu") {
-    fail(Code::kUnsupported, "--device {}: not available in this version; use cpu", word);
-  }
-  fail(Code::kInvalidArgument, "--device must be auto, cpu or null, got '{}'", word);
+  if (names_device(word)) return word;
+  fail(Code::kInvalidArgument, "--device must be auto, cpu, cuda, cuda:N or null, got '{}'", word);
 }
 
 template <typename T>
@@ -91,7 +90,8 @@ CLI::Option* add(CLI::App& app, const char* group, const char* name, T& value, c
 
 void add_compute_flags(CLI::App& app, EngineFlags& f) {
   const char* g = kModelGroup;
-  add(app, g, "--device", f.device, "auto, cpu, or null (computes nothing: measures the rest)")
+  add(app, g, "--device", f.device,
+      "auto (the CPU), cpu, cuda, cuda:N (a GPU), or null (computes nothing: measures the rest)")
       ->capture_default_str();
   add(app, g, "--context-length", f.context_length,
       "Longest prompt plus answer in tokens (from the config)");
@@ -160,7 +160,7 @@ void add_weight_flags(CLI::App& app, WeightFlags& f) {
   add(app, g, "--quantization", f.quantization,
       "Rounds the weights while loading: wint8, wint4, wint4:g64, wint4:g32:min, fp8_block, "
       "fp8_channel, fp8_tensor (the head stays, see --mixed; fp8 weights meet bfloat16 "
-      "inputs)")
+      "inputs); with int8 inputs w8a8, or w4a8 (rotated; int8 KV cache); 2 bits wint2.5, wint2")
       ->capture_default_str();
   add(app, g, "--mixed", f.mixed,
       "Exceptions, e.g. lm_head=wint8,experts@0-6=wint4:g128,attention=none");
@@ -205,6 +205,11 @@ WeightChoice parse_weight_flags(const WeightFlags& flags) {
          flags.act_dtype);
   }
   choice.quantization = QuantizationPlan::parse(quantization, mixed);
+  const auto& base = choice.quantization.base();
+  if (flags.act_dtype == "bf16" && base && base->has_int8_inputs()) {
+    fail(Code::kInvalidArgument, "--act-dtype bf16: {} means inputs of 8 bits; use wint8 or wint4",
+         base->name());
+  }
   return choice;
 }
 
@@ -229,8 +234,8 @@ NumaPolicy parse_numa(const std::string& word) {
 
 void add_kv_cache_flag(CLI::App& app, const char* group, std::string& value) {
   add(app, group, "--kv-cache-dtype", value,
-      "auto (as computed), bfloat16|bf16, float32, int8, fp8|fp8_e4m3 (a scale for each token and "
-      "head)")
+      "auto (as computed; int8 with w4a8; what a quantised folder asks for), bfloat16|bf16, "
+      "float32, int8, fp8|fp8_e4m3 (a scale for each token and head, or the folder's fixed ones)")
       ->capture_default_str();
 }
 

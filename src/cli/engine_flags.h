@@ -46,7 +46,7 @@ void add_weight_flags(CLI::App& app, WeightFlags& flags);
 struct WeightChoice {
   std::optional<DType> dtype;  ///< nullopt: as the checkpoint
   QuantizationPlan quantization;
-  std::optional<Inputs> inputs;  ///< nullopt: as the checkpoint
+  std::optional<Inputs> inputs;  ///< nullopt: as the scheme says
 };
 
 /// --dtype auto is nullopt; bfloat16|bf16, float32|fp32|float, float16|half|fp16 (f16 weights

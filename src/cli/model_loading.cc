@@ -3,8 +3,8 @@
 #include <CLI/CLI.hpp>
 
 #include "base/error.h"
-#include "cpu/cpu_device.h"
 #include "engine/memory.h"
+#include "engine/open_device.h"
 #include "model/checkpoint.h"
 #include "model/text_weights.h"
 
@@ -14,6 +14,9 @@ void add_run_flags(CLI::App& app, RunFlags& flags, const std::string& dtype_defa
   add_model_flags(app, flags);
   add_weight_flags(app, flags);
   app.get_option("--dtype")->default_str(dtype_default);
+  app.add_option("--device", flags.device, "cpu, cuda or cuda:N (a GPU)")
+      ->capture_default_str()
+      ->take_last();
   add_mmap_flag(app, flags.mmap);
   add_kv_cache_flag(app, "Model", flags.kv_cache_dtype);
   add_thread_flags(app, flags.threads, flags.numa);
@@ -38,13 +41,13 @@ LoadOptions to_load_options(RunFlags flags, const std::string& default_dtype,
 std::unique_ptr<Device> make_run_device(const RunFlags& flags) {
   if (flags.threads < 0)
     fail(Code::kInvalidArgument, "--threads must be at least 0, got {}", flags.threads);
-  return make_cpu_device(flags.threads, "", parse_numa(flags.numa));
+  return open_device(flags.device, flags.threads, parse_numa(flags.numa));
 }
 
 std::unique_ptr<TextModel> load_within_memory(std::shared_ptr<const Checkpoint> checkpoint,
                                               Device& device, const LoadOptions& options) {
-  check_weights_fit(packed_weight_bytes(*checkpoint, device, options), available_memory_bytes(),
-                    options.dtype);
+  check_weights_fit(packed_weight_bytes(*checkpoint, device, options),
+                    available_memory_bytes(device), options.dtype);
   return TextModel::load(std::move(checkpoint), device, options);
 }
 

@@ -17,13 +17,14 @@ namespace erne::cli {
 /// An empty dtype is what the verb takes by itself.
 struct RunFlags : ModelFlags, WeightFlags {
   RunFlags() { dtype.clear(); }
+  std::string device = "cpu";
   std::string mmap = "auto";
   std::string kv_cache_dtype = "auto";
   int threads = 0;
   std::string numa = "auto";
 };
 
-/// add_model_flags, add_weight_flags, --mmap, --kv-cache-dtype, --threads and --numa.
+/// add_model_flags, add_weight_flags, --device, --mmap, --kv-cache-dtype, --threads and --numa.
 /// `dtype_default` ends the help of --dtype. `flags` must outlive the parse.
 void add_run_flags(CLI::App& app, RunFlags& flags, const std::string& dtype_default);
 
@@ -32,7 +33,8 @@ void add_run_flags(CLI::App& app, RunFlags& flags, const std::string& dtype_defa
 LoadOptions to_load_options(RunFlags flags, const std::string& default_dtype,
                             const Checkpoint& checkpoint);
 
-/// A device with flags.threads threads. Throws Error{kInvalidArgument} for fewer than 0.
+/// flags.device with flags.threads threads. Throws Error{kInvalidArgument} for fewer than 0, and as
+/// open_device().
 std::unique_ptr<Device> make_run_device(const RunFlags& flags);
 
 /// Checks that the packed weights fit into free memory (Error{kOutOfMemory}), then packs them.

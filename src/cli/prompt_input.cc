@@ -17,20 +17,6 @@ bool is_message_list(const OrderedJson& value) {
   return value.is_array() && !value.empty() && value[0].is_object() && value[0].contains("role");
 }
 
-void check_messages(const OrderedJson& messages, const std::string& where) {
-  if (!is_message_list(messages)) {
-    fail(Code::kInvalidArgument,
-         "{}: \"messages\" must be a list of {{\"role\", \"content\"}} objects, got {}", where,
-         dump_json(messages).substr(0, 100));
-  }
-  for (size_t i = 0; i < messages.size(); ++i) {
-    const OrderedJson& message = messages[i];
-    if (!message.is_object() || !message.contains("role") || !message["role"].is_string()) {
-      fail(Code::kInvalidArgument, "{}: message {} needs a \"role\" that is a string", where, i);
-    }
-  }
-}
-
 // One conversation, or a list of conversations.
 void add_conversations(const OrderedJson& value, const std::string& where,
                        std::vector<PromptInput>& inputs) {
@@ -50,19 +36,6 @@ void add_conversations(const OrderedJson& value, const std::string& where,
       fail(Code::kInvalidArgument, "{}: item {} is not a list of messages", where, i);
     }
     add_conversations(value[i], fmt::format("{} item {}", where, i), inputs);
-  }
-}
-
-void each_line(const std::string& text, const std::string& path,
-               const std::function<void(std::string_view line, const std::string& where)>& read) {
-  size_t number = 0;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view line = std::string_view(text).substr(begin, end - begin);
-    begin = end + 1;
-    ++number;
-    if (line.find_first_not_of(" \t\r") != std::string_view::npos)
-      read(line, fmt::format("{} line {}", path, number));
   }
 }
 
@@ -123,6 +96,33 @@ std::vector<int32_t> conversation_ids(const Conversation& conversation, const To
 }
 
 }  // namespace
+
+void check_messages(const OrderedJson& messages, const std::string& where) {
+  if (!is_message_list(messages)) {
+    fail(Code::kInvalidArgument,
+         "{}: \"messages\" must be a list of {{\"role\", \"content\"}} objects, got {}", where,
+         dump_json(messages).substr(0, 100));
+  }
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const OrderedJson& message = messages[i];
+    if (!message.is_object() || !message.contains("role") || !message["role"].is_string()) {
+      fail(Code::kInvalidArgument, "{}: message {} needs a \"role\" that is a string", where, i);
+    }
+  }
+}
+
+void each_line(const std::string& text, const std::string& path,
+               const std::function<void(std::string_view line, const std::string& where)>& read) {
+  size_t number = 0;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line = std::string_view(text).substr(begin, end - begin);
+    begin = end + 1;
+    ++number;
+    if (line.find_first_not_of(" \t\r") != std::string_view::npos)
+      read(line, fmt::format("{} line {}", path, number));
+  }
+}
 
 std::vector<PromptInput> read_messages(const std::string& path) {
   const std::string text = read_file(path);

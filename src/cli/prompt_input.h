@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -23,6 +26,14 @@ struct TokenIds {
   std::vector<int32_t> ids;
 };
 using PromptInput = std::variant<RawText, Conversation, TokenIds>;
+
+/// Throws Error{kInvalidArgument} beginning with `where` unless it is a list of messages, each with
+/// a role.
+void check_messages(const nlohmann::ordered_json& messages, const std::string& where);
+
+/// Every line that is not blank, with "PATH line N".
+void each_line(const std::string& text, const std::string& path,
+               const std::function<void(std::string_view line, const std::string& where)>& read);
 
 /// A JSON file, or JSON lines: an array of messages, {"messages": […]}, or a list of either. Throws
 /// Error{kInvalidArgument} naming file and line.

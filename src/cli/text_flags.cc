@@ -17,20 +17,20 @@ namespace {
 constexpr int64_t kUsualWindow = 2048;
 constexpr int64_t kLlamaCppWindow = 512;  // llama-perplexity's own default
 
+}  // namespace
+
 // A wrong file scores as badly as a wrong model: say so at once.
-void check_text(std::string_view text, const std::string& path) {
-  if (text.empty()) fail(Code::kInvalidArgument, "--text {}: the file is empty", path);
+void check_text(std::string_view text, std::string_view what) {
+  if (text.empty()) fail(Code::kInvalidArgument, "{}: the text is empty", what);
   for (size_t at = 0; at < text.size();) {
     const utf8::Decoded d = utf8::decode(text, at);
     if (!d.valid || text[at] == '\0') {
-      fail(Code::kInvalidArgument, "--text {}: byte {} is {}; a text in UTF-8 is needed", path, at,
+      fail(Code::kInvalidArgument, "{}: byte {} is {}; a text in UTF-8 is needed", what, at,
            d.valid ? "zero" : "not UTF-8");
     }
     at += static_cast<size_t>(d.size);
   }
 }
-
-}  // namespace
 
 void add_text_flags(CLI::App& app, TextFlags& flags) {
   const char* group = "Text";
@@ -51,7 +51,7 @@ std::vector<int32_t> read_text_ids(const TextFlags& flags, const Tokenizer& toke
   if (flags.max_tokens && *flags.max_tokens < 2)
     fail(Code::kInvalidArgument, "--max-tokens must be at least 2, got {}", *flags.max_tokens);
   const std::string text = read_file(flags.text);
-  check_text(text, flags.text);
+  check_text(text, "--text " + flags.text);
   std::vector<int32_t> ids = tokenizer.encode_plain(text);
   if (tokenizer.add_bos() && tokenizer.bos_id()) ids.insert(ids.begin(), *tokenizer.bos_id());
   if (flags.max_tokens && std::cmp_less(*flags.max_tokens, ids.size()))
@@ -84,7 +84,7 @@ void check_run_fits(const std::vector<const TextModel*>& models, Device& device,
                     const TextWindows& text, const WindowRunOptions& options) {
   uint64_t need = 0;
   for (const TextModel* model : models) need += window_run_bytes(*model, device, text, options);
-  const uint64_t free_bytes = available_memory_bytes();
+  const uint64_t free_bytes = available_memory_bytes(device);
   if (need <= free_bytes) return;
   fail(Code::kOutOfMemory,
        "scoring needs {} for KV cache and logits, {} are free: lower --batch, --chunk or --window",

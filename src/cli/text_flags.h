@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "model/text_windows.h"
@@ -26,6 +27,10 @@ struct TextFlags {
   std::optional<int64_t> stride;
   std::optional<int64_t> max_tokens;
 };
+
+/// Throws Error{kInvalidArgument} beginning with `what` for a text that is empty, not UTF-8, or has
+/// zero bytes.
+void check_text(std::string_view text, std::string_view what);
 
 /// Adds --text, --window, --stride and --max-tokens in the group "Text". `flags` must outlive the
 /// parse.

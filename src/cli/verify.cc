@@ -66,7 +66,8 @@ void print_table(const VerifyReport& report) {
 }
 
 bool verify_golden(const VerifyFlags& flags) {
-  const VerifyOptions options{flags.chunk.value_or(0), flags.batch, flags.page_size};
+  VerifyOptions options{flags.chunk.value_or(0), flags.batch, flags.page_size};
+  if (flags.model.device != "cpu") options.f32_bound *= 10;
   const std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::open(find_model(flags.model));
   const Golden golden = read_golden(flags.golden, checkpoint->config());
   const std::unique_ptr<Device> device = make_run_device(flags.model);

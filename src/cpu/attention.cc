@@ -21,6 +21,7 @@ AttentionPartial partial_at(void* memory, int32_t rows, int64_t v_width) {
 }
 
 AttendFn attend_of(const AttentionTask& task, const Kernels& kernels) {
+  if (task.kv.type == KvType::kI8) return kernels.attend_int8;
   if (task.bf16) return kernels.attend_bf16;
   return task.kv.type == KvType::kF32 ? kernels.attend_f32 : kernels.attend_mixed;
 }

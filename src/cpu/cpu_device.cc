@@ -11,6 +11,8 @@
 #include "base/thread_pool.h"
 #include "cpu/attention.h"
 #include "cpu/kv_cache.h"
+#include "cpu/kv_channels.h"
+#include "cpu/linear_inputs.h"
 #include "cpu/pack.h"
 #include "cpu/rope_table.h"
 #include "cpu/routing.h"
@@ -59,6 +61,15 @@ class CpuDevice final : public Device {
 
   const DeviceInfo& info() const override { return info_; }
   Buffer allocate(size_t bytes) override { return Buffer::host(bytes); }
+  Buffer upload(std::span<const float> values) override {
+    Buffer buffer = Buffer::host(values.size_bytes());
+    if (!values.empty()) std::memcpy(buffer.data(), values.data(), values.size_bytes());
+    return buffer;
+  }
+  Tensor to_host(const Tensor& t) override { return t; }
+  void fill(Buffer& buffer, uint8_t byte) override {
+    if (!buffer.empty()) std::memset(buffer.data(), byte, buffer.size());
+  }
   Linear pack_linear(std::span<const MatrixView> blocks, DType dtype, LinearKind kind,
                      std::span<const float> bias) override;
   Linear pack_codes(std::span<const CodeRows* const> blocks, DType dtype, Inputs inputs,
@@ -73,12 +84,16 @@ class CpuDevice final : public Device {
   size_t linear_bytes(int64_t n, int64_t k, DType dtype, LinearKind kind) const override {
     return packed_bytes(float_kernel(dtype).layout, n, k, dtype, kind);
   }
+  Experts group_experts(std::vector<Linear> linears) override { return {std::move(linears), {}}; }
+  Embedding pack_embedding(const MatrixView& table) override { return {table, {}}; }
+  size_t embedding_bytes(const MatrixView&) const override { return 0; }
   size_t kv_block_bytes(const KvCacheSpec& spec) const override {
     return static_cast<size_t>(kv_layout(spec).block_bytes);
   }
   KvCache make_kv_cache(const KvCacheSpec& spec, int32_t num_blocks) override;
 
-  void embed(const MatrixView& table, std::span<const int32_t> ids, const Tensor& x) override;
+  void begin_step(const Batch&) override {}
+  void embed(const Embedding& table, std::span<const int32_t> ids, const Tensor& x) override;
   void rms_norm(const Tensor& x, std::span<const int32_t> rows, const float* w, float eps,
                 const Tensor& y) override;
   void linear(const Tensor& x, const Linear& w, Epilogue epilogue, const Tensor& y) override;
@@ -87,7 +102,7 @@ class CpuDevice final : public Device {
   void attention(const Tensor& qkv, const Batch& batch, const AttentionArgs& args,
                  const KvCache& cache, const Tensor& out) override;
   void route(const Tensor& h, const RouterArgs& args, Routing& routing) override;
-  void expert_linear(const Tensor& x, ExpertRows rows, std::span<const Linear> experts,
+  void expert_linear(const Tensor& x, ExpertRows rows, const Experts& experts,
                      const Routing& routing, Epilogue epilogue, const Tensor& y) override;
   void expert_combine(const Tensor& y, const Routing& routing, const Tensor& x) override;
   void bind_caller() override { pool_.bind_caller(); }
@@ -111,6 +126,9 @@ class CpuDevice final : public Device {
   }
   /// Bias and scratch of a weight whose data is packed.
   void finish_packing(Linear& linear, std::span<const float> bias);
+  Tensor rotated(const Tensor& x, const Linear& w) {
+    return rotation_.apply(x, w.codes ? w.codes->rotation : 1, kernels_, pool_);
+  }
   static LinearTask linear_task(const Tensor& x, const Linear& w, Epilogue epilogue,
                                 const Tensor& y);
 
@@ -122,6 +140,7 @@ class CpuDevice final : public Device {
   RopeTable rope_;
   AttentionPlan attention_;
   ExpertShares expert_shares_;
+  Rotation rotation_;
   DeviceInfo info_;
 };
 
@@ -158,7 +177,9 @@ Linear CpuDevice::pack_codes(std::span<const CodeRows* const> blocks, DType dtyp
     linear.n += block->rows();
   }
   linear.dtype = dtype;
-  linear.inputs = inputs;
+  linear.inputs = std::max(inputs, linear.codes->inputs);
+  check_inputs(*linear.codes, linear.inputs, linear.k);
+  linear.input_absmax = common_absmax(blocks);
   linear.kind = kind;
   linear.data = take(code_bytes(linear.n, linear.k, *linear.codes, kind));
   pack_code_rows(blocks, kernel(linear).layout, kind, pool_, linear.data.data());
@@ -182,7 +203,11 @@ Linear CpuDevice::open_linear(const PackedWeight& w, Inputs inputs, WeightPlace 
   linear.k = w.k;
   linear.dtype = w.dtype;
   linear.codes = w.codes;
-  linear.inputs = inputs;
+  if (w.codes) {
+    linear.inputs = std::max(inputs, w.codes->inputs);
+    check_inputs(*w.codes, linear.inputs, linear.k);
+  }
+  linear.input_absmax = w.input_absmax;
   linear.kind = w.kind;
   if (place == WeightPlace::kMapped) {  // kernels only read: the mapping stays as it is
     linear.data = Buffer(const_cast<std::byte*>(w.data.data()), bytes, nullptr);
@@ -209,12 +234,9 @@ size_t CpuDevice::code_bytes(int64_t n, int64_t k, const CodeFormat& format,
 }
 
 void CpuDevice::finish_packing(Linear& linear, std::span<const float> bias) {
-  if (!bias.empty()) {
-    ERNE_CHECK(static_cast<int64_t>(bias.size()) == linear.n, "bias of {} for {} rows", bias.size(),
-               linear.n);
-    linear.bias = Buffer::host(bias.size_bytes());
-    std::memcpy(linear.bias.data(), bias.data(), bias.size_bytes());
-  }
+  ERNE_CHECK(bias.empty() || static_cast<int64_t>(bias.size()) == linear.n,
+             "bias of {} for {} rows", bias.size(), linear.n);
+  linear.bias = upload(bias);
   workspace_.reserve(kernel(linear).scratch_bytes(linear.k));
 }
 
@@ -225,11 +247,11 @@ KvCache CpuDevice::make_kv_cache(const KvCacheSpec& spec, int32_t num_blocks) {
   return {spec, num_blocks, std::move(data)};
 }
 
-void CpuDevice::embed(const MatrixView& table, std::span<const int32_t> ids, const Tensor& x) {
+void CpuDevice::embed(const Embedding& table, std::span<const int32_t> ids, const Tensor& x) {
   const int64_t width = x.dim(1);
   pool_.parallel_for(static_cast<int64_t>(ids.size()), 16, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; ++t) {
-      read_row_f32(table, ids[static_cast<size_t>(t)], x.ptr<float>() + t * width);
+      read_row_f32(table.view, ids[static_cast<size_t>(t)], x.ptr<float>() + t * width);
     }
   });
 }
@@ -256,6 +278,7 @@ LinearTask CpuDevice::linear_task(const Tensor& x, const Linear& w, Epilogue epi
   task.x_bf16 = x.dtype == DType::kBF16;
   task.w = w.data.data();
   if (w.codes) task.codes = code_layout(*w.codes);
+  task.input_absmax = w.input_absmax;
   task.bias = w.bias.as<float>();
   task.n = w.n;
   task.k = w.k;
@@ -267,8 +290,9 @@ LinearTask CpuDevice::linear_task(const Tensor& x, const Linear& w, Epilogue epi
   return task;
 }
 
-void CpuDevice::linear(const Tensor& x, const Linear& w, Epilogue epilogue, const Tensor& y) {
+void CpuDevice::linear(const Tensor& input, const Linear& w, Epilogue epilogue, const Tensor& y) {
   const LinearKernel& k = kernel(w);
+  const Tensor x = rotated(input, w);
   const LinearTask task = linear_task(x, w, epilogue, y);
   run_linear(k, task, linear_units(k.layout, w.n, w.kind), pool_, workspace_);
 }
@@ -292,6 +316,7 @@ void CpuDevice::rope_store(const Tensor& qkv, const Batch& batch, const RopeArgs
       const int32_t position = batch.positions[static_cast<size_t>(t)];
       uint8_t* row = qkv.ptr<uint8_t>() + t * width * element;
       kernels_.rotate(row, heads, half, rope_.cos(position), rope_.sin(position), bf16);
+      if (args.channels) encode_channels(spec, args.num_heads, *args.channels, row, bf16);
       const int64_t s = sequence - batch.query_start.begin();
       const int64_t entry = s * batch.max_blocks + position / layout.block_tokens;
       store_kv(layout, layer, batch.block_table[static_cast<size_t>(entry)],
@@ -313,6 +338,13 @@ void CpuDevice::attention(const Tensor& qkv, const Batch& batch, const Attention
   task.kv = kv_layout(cache.spec);
   task.cache = cache.data.as<uint8_t>() + args.layer * task.kv.layer_bytes;
   attention_.run(task, batch, kernels_, pool_, out.data);
+  if (args.channels == nullptr) return;
+  const auto row_bytes = out.dim(1) * static_cast<int64_t>(dtype_bytes(out.dtype));
+  pool_.parallel_for(out.dim(0), 16, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; ++t)
+      decode_channels(cache.spec, args.num_heads, *args.channels,
+                      out.ptr<uint8_t>() + t * row_bytes, task.bf16);
+  });
 }
 
 void CpuDevice::route(const Tensor& h, const RouterArgs& args, Routing& routing) {
@@ -334,8 +366,10 @@ void CpuDevice::route(const Tensor& h, const RouterArgs& args, Routing& routing)
   group_by_expert(routing);
 }
 
-void CpuDevice::expert_linear(const Tensor& x, ExpertRows rows, std::span<const Linear> experts,
+void CpuDevice::expert_linear(const Tensor& input, ExpertRows rows, const Experts& all,
                               const Routing& routing, Epilogue epilogue, const Tensor& y) {
+  const std::vector<Linear>& experts = all.linears;
+  const Tensor x = rotated(input, experts[0]);
   const LinearKernel& k = kernel(experts[0]);
   const int64_t units = linear_units(k.layout, experts[0].n, experts[0].kind);
   const int64_t max_rows = k.block_rows(experts[0].k);

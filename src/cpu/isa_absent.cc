@@ -8,6 +8,6 @@ const Kernels* avx512_kernels() { return nullptr; }
 const Kernels* avx512_bf16_kernels() { return nullptr; }
 const Kernels* amx_kernels() { return nullptr; }
 bool amx_multiplies() { return false; }
-LinearKernel scalar_tile_linear() { return {}; }
+Kernels scalar_tile_kernels() { return {}; }
 
 }  // namespace erne::cpu

@@ -1,4 +1,7 @@
-// AMX with bf16: linears on tile registers, everything else from the AVX-512 BF16 table.
+// AMX: bf16 linears on tile registers, and where the processor has AMX-INT8 those of int8 and int4
+// codes; everything else from the AVX-512 BF16 table.
+#include <cpuid.h>
+
 #include "cpu/kernels.h"
 #include "cpu/vec/avx512.h"
 
@@ -6,6 +9,7 @@ namespace erne::cpu {
 namespace {
 
 #include "cpu/kernels/amx.inc"
+#include "cpu/kernels/amx_codes.inc"
 
 /// The processor's tiles. Assembly rather than intrinsics: those take literal register numbers
 /// only, not template arguments.
@@ -41,6 +45,10 @@ class HardwareTiles {
   void dot() {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSums), "i"(kLeft), "i"(kRight));
   }
+  template <int kSums, int kLeft, int kRight>
+  void dot_bytes() {
+    asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSums), "i"(kLeft), "i"(kRight));
+  }
 };
 
 void peak_tiles(int64_t iterations) {
@@ -74,10 +82,43 @@ void sample_product(float* sums) {
   tiles.release();
 }
 
+/// One product of all signs and sizes of bytes.
+template <class Tiles>
+void sample_byte_product(int32_t* sums) {
+  uint8_t left[kTileBytes];
+  uint8_t right[kTileBytes];
+  for (int i = 0; i < kTileBytes; ++i) {
+    left[i] = static_cast<uint8_t>(i * 37);
+    right[i] = static_cast<uint8_t>(i * 91 + i / 64);
+  }
+  Tiles tiles;
+  tiles.configure();
+  tiles.template clear<0>();
+  tiles.template load<4>(left, 64);
+  tiles.template load<6>(right, 64);
+  tiles.template dot_bytes<0, 4, 6>();
+  tiles.template save<0>(sums, 64);
+  tiles.release();
+}
+
+/// Whether the processor announces AMX-INT8 and multiplies bytes as it should. Only to be asked
+/// where amx_multiplies().
+bool amx_multiplies_bytes() {
+  uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+  __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx);
+  if ((edx >> 25 & 1U) == 0) return false;
+  int32_t sums[kTileSide * kTileSide];
+  int32_t expected[kTileSide * kTileSide];
+  sample_byte_product<HardwareTiles>(sums);
+  sample_byte_product<ScalarTiles>(expected);
+  return __builtin_memcmp(sums, expected, sizeof(sums)) == 0;
+}
+
 Kernels make_table() {
   Kernels table = *avx512_bf16_kernels();
   table.name = "amx";
   table.linear_bf16 = tiled_kernel<HardwareTiles>();
+  if (amx_multiplies_bytes()) set_tiled_codes<HardwareTiles>(&table);
   table.peak_bf16 = {peak_tiles, 4 * kTileSide * kTileSide * kTileK * 2};
   return table;
 }
@@ -97,6 +138,11 @@ const Kernels* amx_kernels() {
   return &table;
 }
 
-LinearKernel scalar_tile_linear() { return tiled_kernel<ScalarTiles>(); }
+Kernels scalar_tile_kernels() {
+  Kernels table = *avx512_bf16_kernels();
+  table.linear_bf16 = tiled_kernel<ScalarTiles>();
+  set_tiled_codes<ScalarTiles>(&table);
+  return table;
+}
 
 }  // namespace erne::cpu

@@ -1,8 +1,10 @@
 // The generic table: plain loops, f32 sums in index order. It is the specification that every other
 // table is tested against, and what runs on processors without a table of their own.
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <span>
 
 #include "cpu/kernels.h"
 #include "tensor/dtype.h"
@@ -73,24 +75,22 @@ void linear(const LinearTask& t, int64_t begin, int64_t end, Scratch) {
 struct RoundedBlock {
   int32_t q[kInputBlock];
   float scale;
-  int32_t sum;  ///< of q
 };
 
-RoundedBlock round_block(const LinearTask& t, int64_t at, int64_t count, float most) {
+RoundedBlock round_block(const LinearTask& t, int64_t at, int64_t count, int32_t max) {
+  const auto most = static_cast<float>(max);
   RoundedBlock block = {};
   float largest = 0;
   for (int64_t i = 0; i < count; ++i) {
     const float magnitude = std::fabs(load(t.x, t.x_bf16, at + i));
-    if (!std::isfinite(magnitude)) return {{}, NAN, 0};
+    if (!std::isfinite(magnitude)) return {{}, NAN};
     largest = magnitude > largest ? magnitude : largest;
   }
   if (largest < kLeastInput) return block;
   block.scale = largest / most;
   const float inverse = most / largest;
-  for (int64_t i = 0; i < count; ++i) {
+  for (int64_t i = 0; i < count; ++i)
     block.q[i] = static_cast<int32_t>(std::lrint(load(t.x, t.x_bf16, at + i) * inverse));
-    block.sum += block.q[i];
-  }
   return block;
 }
 
@@ -138,27 +138,42 @@ struct CodePanel {
   }
 };
 
-/// sums[j] = x . row j of the panel: exact integers inside a block of k, then c = fma(integer,
-/// scale of the weight * scale of the input, c) block by block, and with minima c = fma(minimum,
-/// scale of the input * sum of its integers, c).
-void dot_codes(const LinearTask& t, int64_t x_at, CodePanel panel, float most, float* sums) {
+/// acc := fma(integer sum, scale of the weight, acc), then with minima fma(minimum, sum of x, acc),
+/// for `count` columns of one group of scales, the first of them its column `first`.
+void add_group(const int32_t* x, int64_t count, const CodePanel& panel, int64_t group,
+               int64_t first, float* acc) {
+  int32_t x_sum = 0;
+  for (int64_t i = 0; i < count; ++i) x_sum += x[i];
+  for (int32_t j = 0; j < kPanel; ++j) {
+    int32_t sum = 0;
+    for (int64_t i = 0; i < count; ++i) sum += x[i] * panel.code(first + i, j);
+    acc[j] = std::fma(static_cast<float>(sum), panel.scale(group, 0, j), acc[j]);
+    if (panel.layout.has_min)
+      acc[j] = std::fma(panel.scale(group, 1, j), static_cast<float>(x_sum), acc[j]);
+  }
+}
+
+/// sums[j] = x . row j of the panel: for every block of the inputs acc = 0, its groups of scales in
+/// order (add_group), then c = fma(acc, scale of the input, c).
+void dot_codes(const LinearTask& t, int64_t x_at, CodePanel panel, int32_t most, float* sums) {
   for (int32_t j = 0; j < kPanel; ++j) sums[j] = 0;
-  const int64_t block = t.codes.group == 0 ? kInputBlock : t.codes.group;
+  const int64_t block = input_block(t.codes, most);
+  const int64_t group_k = t.codes.group == 0 ? block : t.codes.group;
   for (int64_t begin = 0; begin < t.k; begin += block) {
     const int64_t count = t.k - begin < block ? t.k - begin : block;
-    const int64_t group = t.codes.group == 0 ? 0 : begin / block;
-    const int64_t first = t.codes.group == 0 ? begin : 0;
     const RoundedBlock x = round_block(t, x_at + begin, count, most);
-    for (int32_t j = 0; j < kPanel; ++j) {
-      int32_t sum = 0;
-      for (int64_t i = 0; i < count; ++i) sum += x.q[i] * panel.code(first + i, j);
-      sums[j] = std::fma(static_cast<float>(sum), panel.scale(group, 0, j) * x.scale, sums[j]);
-      if (t.codes.has_min) {
-        const float shift = x.scale * static_cast<float>(x.sum);
-        sums[j] = std::fma(panel.scale(group, 1, j), shift, sums[j]);
+    float acc[kPanel] = {};
+    for (int64_t i = 0; i < count; i += group_k) {
+      const int64_t some = count - i < group_k ? count - i : group_k;
+      if (t.codes.group == 0) {
+        add_group(x.q + i, some, panel, 0, begin, acc);
+      } else {
+        const int64_t group = (begin + i) / group_k;
+        add_group(x.q + i, some, panel, group, 0, acc);
+        panel.codes += panel.bytes(group);
       }
     }
-    if (t.codes.group != 0) panel.codes += panel.bytes(group);
+    for (int32_t j = 0; j < kPanel; ++j) sums[j] = std::fma(acc[j], x.scale, sums[j]);
   }
 }
 
@@ -224,6 +239,9 @@ constexpr LinearKernel fp8_kernel() {
   return {{kPanel, 4, 4, 0}, fp8_linear, no_scratch, all_rows};
 }
 
+#include "cpu/kernels/generic_ccq.inc"
+#include "cpu/kernels/generic_row8.inc"
+
 void rms_norm(const float* x, const float* w, float eps, int64_t size, void* y, bool y_bf16) {
   float sum = 0;
   for (int64_t i = 0; i < size; ++i) sum += x[i] * x[i];
@@ -262,13 +280,13 @@ float kv_scale(const KvLayout& kv, const uint8_t* head, int64_t i) {
 }
 
 float score(const AttentionTask& t, const AttentionTile& tile, int64_t q_at, int64_t position) {
-  const int64_t group = t.kv.type == KvType::kF32 ? 1 : 2;
+  const int64_t group = kv_group(t.kv.type);
   const int64_t slot = position % t.kv.block_tokens;
   const uint8_t* k = kv_head(t, tile, position);
   float sum = 0;
   for (int64_t d = 0; d < t.kv.head_dim; ++d) {
-    const int64_t row = slot / kKvPanel * t.kv.head_dim / group + d / group;
-    const int64_t at = (row * kKvPanel + slot % kKvPanel) * group + d % group;
+    const int64_t row = slot / kKvPanel * (t.kv.key_width / group) + d / group;
+    const int64_t at = (row * kKvPanel + slot % kKvPanel) * group + place_in_group(t.kv.type, d);
     sum += load(t.qkv, t.bf16, q_at + d) * load_kv(k, t.kv.type, at);
   }
   return sum * kv_scale(t.kv, k, slot) * t.scale;
@@ -277,7 +295,7 @@ float score(const AttentionTask& t, const AttentionTile& tile, int64_t q_at, int
 void attend_chunk(const AttentionTask& t, const AttentionTile& tile, int64_t chunk,
                   AttentionPartial part, Scratch) {
   const int64_t heads_per_kv = t.num_heads / t.kv_heads;
-  const int64_t group = t.kv.type == KvType::kF32 ? 1 : 2;
+  const int64_t group = kv_group(t.kv.type);
   const int64_t start = chunk * kKvChunk;
   for (int32_t r = 0; r < tile.rows; ++r) {
     const int64_t token = (tile.row + r) / heads_per_kv;
@@ -303,7 +321,8 @@ void attend_chunk(const AttentionTask& t, const AttentionTile& tile, int64_t chu
       const uint8_t* v = stored + t.kv.v_offset;
       const float weight = p * kv_scale(t.kv, stored, t.kv.block_tokens + slot);
       for (int64_t d = 0; d < t.kv.head_dim; ++d) {
-        const int64_t at = (slot / group * t.kv.v_width + d) * group + slot % group;
+        const int64_t at =
+            (slot / group * t.kv.v_width + d) * group + place_in_group(t.kv.type, slot);
         out[d] += weight * load_kv(v, t.kv.type, at);
       }
     }
@@ -366,9 +385,16 @@ constexpr Kernels kTable = {
     .name = "generic",
     .linear_f32 = {{kPanel, 1, 1, 0}, linear<float>, no_scratch, all_rows},
     .linear_bf16 = {{kPanel, 1, 1, 0}, linear<bf16>, no_scratch, all_rows},
-    .linear_codes = {{code_kernel<false, kMostFull>(), code_kernel<false, kMostInt8>()},
-                     {code_kernel<true, kMostFull>(), code_kernel<true, kMostInt8>()},
-                     {fp8_kernel(), fp8_kernel()}},
+    .linear_codes = {{code_kernel<false, kMostFull>(), code_kernel<false, kMostInt8>(),
+                      row8_kernel<false>()},
+                     {code_kernel<true, kMostFull>(), code_kernel<true, kMostInt8>(),
+                      row8_kernel<true>()},
+                     {fp8_kernel(), fp8_kernel(), fp8_kernel()},
+                     {ccq_kernel<false, kMostFull>(), ccq_kernel<false, kMostInt8>(),
+                      ccq_kernel<false, kMostInt8>()},
+                     {ccq_kernel<true, kMostFull>(), ccq_kernel<true, kMostInt8>(),
+                      ccq_kernel<true, kMostInt8>()}},
+    .hadamard = hadamard,
     .rms_norm = rms_norm,
     .rotate = rotate,
     .attention_rows = kTileRows,
@@ -376,6 +402,7 @@ constexpr Kernels kTable = {
     .attend_f32 = attend_chunk,
     .attend_mixed = attend_chunk,
     .attend_bf16 = attend_chunk,
+    .attend_int8 = attend_chunk,
     .merge = merge,
     .finish_row = finish_row,
     .dot_rows = dot_rows,

@@ -19,15 +19,24 @@ namespace erne::cpu {
 inline constexpr int32_t kKvPanel = 16;
 inline constexpr int32_t kKvChunk = 256;
 
-/// Elements of a KV cache. kI8 and kF8 are codes of 8 bits (int8, e4m3fn) with one bf16 scale for
-/// each position, kv head and K or V: value = code * scale.
+/// Elements of a KV cache. kI8 and kF8 (e4m3fn) are codes of 8 bits with scales.
 enum class KvType : uint8_t { kF32, kBF16, kI8, kF8 };
-
 constexpr bool has_scales(KvType type) { return type == KvType::kI8 || type == KvType::kF8; }
 
-/// Layout of a KV block: [layer][kv head] of {K, V, scales}. K is [block_tokens / 16][D /
-/// g][16][g]; V is [block_tokens / g][v_width][g], with g = 1 for f32 and else 2, v_width = D
-/// rounded up to 16; scales, where the type has them, are bf16 [block_tokens] of K, then of V.
+/// Neighbours in memory that are multiplied at once (g below), and the place of number i in them.
+constexpr int32_t kv_group(KvType type) {
+  return type == KvType::kF32 ? 1 : type == KvType::kBF16 ? 2 : 4;
+}
+constexpr int64_t place_in_group(KvType type, int64_t i) {
+  constexpr int64_t kSwapped[] = {0, 2, 1, 3};
+  return type == KvType::kF8 ? kSwapped[i % 4] : i % kv_group(type);
+}
+
+/// Layout of a KV block: [layer][kv head] of {K, V, bf16 scales}. K is [block_tokens / 16]
+/// [key_width / g][16][g], V [block_tokens / g][v_width][g], with g = 1 for f32, 2 for bf16, 4 for
+/// codes; key_width = D rounded up to g, v_width = D rounded up to 16. Four fp8 codes stand in the
+/// order 0, 2, 1, 3, so that bytes of equal parity are neighbours. Scales, of codes alone, are
+/// [block_tokens] of K, then of V.
 struct KvLayout {
   int64_t block_bytes;
   int64_t layer_bytes;
@@ -36,9 +45,11 @@ struct KvLayout {
   int64_t scales_offset;  ///< and to its scales
   int32_t block_tokens;
   int32_t head_dim;
+  int32_t key_width;
   int32_t v_width;
   int32_t element_bytes;
   KvType type;
+  bool fixed_scales;  ///< all 1 (NaN for rows with a NaN): rows are whole codes
 };
 
 struct AttentionTask {
@@ -87,7 +98,10 @@ struct Kernels {
   LinearKernel linear_f32;
   LinearKernel linear_bf16;
   /// Of quantised weights, by CodeType and Inputs; the layout depends on the former alone.
-  LinearKernel linear_codes[3][2];
+  LinearKernel linear_codes[5][3];
+
+  /// x[n] := x H on blocks of `block` values, as hadamard() in quant/, the same bits.
+  void (*hadamard)(float* x, int64_t n, int32_t block);
 
   /// y = x / sqrt(mean(x^2) + eps) * w, one row; y f32 or bf16.
   void (*rms_norm)(const float* x, const float* w, float eps, int64_t size, void* y, bool y_bf16);
@@ -98,8 +112,9 @@ struct Kernels {
   int32_t attention_rows;  ///< that a tile computes together; best in a multiple of it
   size_t (*attention_scratch_bytes)(int64_t v_width);
   AttendFn attend_f32;    ///< f32 queries, f32 cache
-  AttendFn attend_mixed;  ///< f32 queries, any other cache
-  AttendFn attend_bf16;   ///< bf16 queries, any cache but f32
+  AttendFn attend_mixed;  ///< f32 queries, bf16 or fp8 cache
+  AttendFn attend_bf16;   ///< bf16 queries, bf16 or fp8 cache
+  AttendFn attend_int8;   ///< any queries, int8 cache
   /// into := into followed by next; rows with next.sum == 0 stay.
   void (*merge)(AttentionPartial into, AttentionPartial next, int32_t rows, int64_t v_width);
   /// y[0 .. head_dim) = out / sum for one row.
@@ -128,7 +143,8 @@ const Kernels* amx_kernels();
 /// Whether the tile registers give the right product. Only to be asked where the processor
 /// announces AMX and the kernel has granted it.
 bool amx_multiplies();
-/// The AMX linear on tiles kept in arrays: its logic, for tests, on any machine with AVX-512 BF16.
-LinearKernel scalar_tile_linear();
+/// The AMX linears on tiles kept in arrays: their logic, for tests, on any machine with AVX-512
+/// BF16 and VNNI.
+Kernels scalar_tile_kernels();
 
 }  // namespace erne::cpu

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 
 #include "base/error.h"
@@ -19,14 +20,16 @@ void store_key(uint8_t* head, int32_t slot, int64_t groups, const void* src) {
   }
 }
 
-/// Place of element d of a position's keys, where a group is a pair of dimensions.
+/// Place of element d of a position's keys, where a group is of dimensions.
 int64_t key_at(const KvLayout& layout, int32_t slot, int64_t d) {
-  return ((slot / kKvPanel * (layout.head_dim / 2) + d / 2) * kKvPanel + slot % kKvPanel) * 2 +
-         d % 2;
+  const int64_t g = kv_group(layout.type);
+  const int64_t row = slot / kKvPanel * (layout.key_width / g) + d / g;
+  return (row * kKvPanel + slot % kKvPanel) * g + place_in_group(layout.type, d);
 }
-/// And of its values, where a group is a pair of positions.
+/// And of its values, where a group is of positions.
 int64_t value_at(const KvLayout& layout, int32_t slot, int64_t d) {
-  return (slot / 2 * layout.v_width + d) * 2 + slot % 2;
+  const int64_t g = kv_group(layout.type);
+  return (slot / g * layout.v_width + d) * g + place_in_group(layout.type, slot);
 }
 
 void store_values(const KvLayout& layout, uint8_t* head, int32_t slot, const uint16_t* source) {
@@ -70,7 +73,8 @@ uint8_t int8_code(float x) {
 template <typename T, typename Place>
 bf16 encode(const T* x, const KvLayout& layout, Place place) {
   constexpr int64_t kPiece = 64;
-  const bf16 rounded = scale_of(x, layout.head_dim, layout.type);
+  bf16 rounded = scale_of(x, layout.head_dim, layout.type);
+  if (layout.fixed_scales && !std::isnan(to_f32(rounded))) rounded = to_bf16(1.0F);
   const float scale = to_f32(rounded);
   for (int64_t first = 0; first < layout.head_dim; first += kPiece) {
     const int64_t count = std::min<int64_t>(kPiece, layout.head_dim - first);
@@ -128,11 +132,14 @@ KvLayout kv_layout(const KvCacheSpec& spec) {
   const auto element = static_cast<int64_t>(dtype_bytes(spec.dtype));
   KvLayout layout;
   layout.type = kv_type(spec.dtype);
+  layout.fixed_scales = spec.fixed_scales;
   layout.element_bytes = static_cast<int32_t>(element);
   layout.block_tokens = spec.block_tokens;
   layout.head_dim = spec.head_dim;
+  const int32_t group = kv_group(layout.type);
+  layout.key_width = (spec.head_dim + group - 1) / group * group;
   layout.v_width = (spec.head_dim + 15) / 16 * 16;
-  layout.v_offset = int64_t{spec.block_tokens} * spec.head_dim * element;
+  layout.v_offset = int64_t{spec.block_tokens} * layout.key_width * element;
   layout.scales_offset = layout.v_offset + int64_t{spec.block_tokens} * layout.v_width * element;
   layout.head_bytes = layout.scales_offset + (has_scales(layout.type) ? 4 * spec.block_tokens : 0);
   layout.layer_bytes = layout.head_bytes * spec.kv_heads;

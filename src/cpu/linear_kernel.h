@@ -31,12 +31,16 @@ struct CodeLayout {
   ScaleType scale_type;
   bool has_min;
 };
-/// Columns that share a scale of the inputs where the weight has one scale for a whole row; else
-/// these are the weight's groups.
+/// Most columns that share a scale of the inputs.
 inline constexpr int64_t kInputBlock = 128;
 /// Inputs are rounded to integers of -most ... most times (largest magnitude of the block / most).
 inline constexpr int32_t kMostInt8 = 127;
 inline constexpr int32_t kMostFull = 127 * 128;  ///< two bytes: 128 * (-127 ... 127) + (-64 ... 63)
+/// Columns that share a scale of the inputs: whole groups of the weight. Integers of 8 bits, where
+/// the rounding shows, take its groups themselves.
+constexpr int64_t input_block(const CodeLayout& codes, int32_t most) {
+  return most == kMostFull || codes.group == 0 ? kInputBlock : codes.group;
+}
 /// A block whose values are all smaller counts as zero: its scale or the inverse of it would leave
 /// the normal numbers.
 inline constexpr float kLeastInput = 0x1p-96F;
@@ -51,8 +55,9 @@ struct LinearTask {
   const int32_t* rows;  ///< row r reads x row rows[r]; null means r
   int64_t m;
   const void* w;
-  CodeLayout codes;   ///< of a quantised weight
-  const float* bias;  ///< [n] in the order of the rows, or null
+  CodeLayout codes;    ///< of a quantised weight
+  float input_absmax;  ///< above 0: what +-127 stands for where a row has one scale (kInt8Row)
+  const float* bias;   ///< [n] in the order of the rows, or null
   int64_t n;
   int64_t k;
   bool gate_up;

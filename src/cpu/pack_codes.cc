@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "cpu/pack.h"
+#include "cpu/pack_ccq.h"
 #include "cpu/split.h"
 
 namespace erne::cpu {
@@ -115,6 +116,7 @@ CodeLayout code_layout(const CodeFormat& format) {
          "quantised weights with groups of {} columns: the CPU takes 32, 64, 128 or whole rows",
          format.group);
   }
+  if (is_ccq(format.type)) return {static_cast<int32_t>(kCcqGroup), ScaleType::kF32, false};
   if (format.type == CodeType::kFp8 && format.has_min)
     fail(Code::kUnsupported, "fp8 weights with minima: the CPU takes scales only");
   switch (format.scale_type) {
@@ -133,17 +135,21 @@ CodeLayout code_layout(const CodeFormat& format) {
 size_t packed_code_bytes(const WeightLayout& layout, int64_t n, int64_t k, const CodeFormat& format,
                          LinearKind kind) {
   const int64_t panels = linear_units(layout, n, kind) * (kind == LinearKind::kGateUp ? 2 : 1);
-  return static_cast<size_t>(panels * PanelBytes(layout, format, k).panel);
+  return static_cast<size_t>(panels * (is_ccq(format.type) ? ccq_panel_bytes(layout, format.type, k)
+                                                           : PanelBytes(layout, format, k).panel));
 }
 
-void pack_code_rows(std::span<const CodeRows* const> blocks, const WeightLayout& layout,
-                    LinearKind kind, ThreadPool& pool, void* dst) {
+namespace {
+
+template <class Packer, class Format>
+void pack_panels(std::span<const CodeRows* const> blocks, const WeightLayout& layout,
+                 const Format& format, LinearKind kind, ThreadPool& pool, void* dst) {
   const int64_t parts = kind == LinearKind::kGateUp ? 2 : 1;
   int64_t n = 0;
   for (const CodeRows* block : blocks) n += block->rows();
   const int64_t columns = n / parts;
   each_own_unit(pool, linear_units(layout, n, kind), [&](int64_t begin, int64_t end) {
-    RowPacker packer(layout, blocks[0]->format(), blocks[0]->cols());
+    Packer packer(layout, format, blocks[0]->cols());
     for (int64_t p = begin * parts; p < end * parts; ++p) {
       uint8_t* panel = static_cast<uint8_t*>(dst) + p * packer.panel_bytes();
       const int64_t first = p / parts * layout.panel;
@@ -156,6 +162,18 @@ void pack_code_rows(std::span<const CodeRows* const> blocks, const WeightLayout&
       }
     }
   });
+}
+
+}  // namespace
+
+void pack_code_rows(std::span<const CodeRows* const> blocks, const WeightLayout& layout,
+                    LinearKind kind, ThreadPool& pool, void* dst) {
+  const CodeFormat& format = blocks[0]->format();
+  if (is_ccq(format.type)) {
+    pack_panels<CcqPacker>(blocks, layout, format.type, kind, pool, dst);
+  } else {
+    pack_panels<RowPacker>(blocks, layout, format, kind, pool, dst);
+  }
 }
 
 }  // namespace erne::cpu

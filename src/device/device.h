@@ -8,6 +8,11 @@
 // alone. src/cpu implements it for CPUs, once plainly (ISA "generic", the specification) and once
 // fast; a GPU backend implements the same list.
 //
+// Tensors, Buffers and Routing arrays lie in the device's memory, which the host may not be able to
+// read: values go in through upload() and the pack functions, and come out through to_host().
+// MatrixView, CodeRows and the spans of a Batch are host memory. Calls may return before the work
+// is done.
+//
 // Names: T tokens in the step, H hidden, N query heads, K kv heads, D head_dim, E experts, V
 // vocabulary.
 #pragma once
@@ -20,7 +25,10 @@
 #include <vector>
 
 #include "base/error.h"
-#include "device/linear.h"
+#include "device/kv_cache.h"
+#include "device/weights.h"
+#include "tensor/buffer.h"
+#include "tensor/code_rows.h"
 #include "tensor/tensor.h"
 
 namespace erne {
@@ -30,25 +38,6 @@ enum class Epilogue : uint8_t {
   kStore,    ///< y = sum (+ bias), in y's dtype (f32 or bf16)
   kAdd,      ///< y += sum (+ bias); y is f32, the residual stream
   kSiluMul,  ///< kGateUp only: y[:, i] = silu(gate_i) * up_i; y has n/2 columns
-};
-
-/// Shape of the paged KV cache. One block holds block_tokens positions of one sequence, for all
-/// layers and heads.
-struct KvCacheSpec {
-  int layers = 0;
-  int kv_heads = 0;
-  int head_dim = 0;
-  int block_tokens = 16;
-  /// kF32, kBF16, or codes of 8 bits with a scale for each token, kv head, and K or V: kI8, kF8E4M3
-  /// (spec quantization.md 6, dynamic). kF32 goes with f32 computation only.
-  DType dtype = DType::kBF16;
-};
-
-/// The cache's memory; the layout inside a block is the device's own.
-struct KvCache {
-  KvCacheSpec spec;
-  int32_t num_blocks = 0;
-  Buffer data;
 };
 
 /// One ragged step: prefill chunks and decode tokens of many sequences side by side. Sequence s
@@ -69,7 +58,7 @@ struct Batch {
 };
 
 /// Which experts each token chose, and the same list grouped by expert. Arrays live in the step's
-/// arena.
+/// arena, in the device's memory.
 struct Routing {
   int64_t num_tokens = 0;
   int64_t top_k = 0;
@@ -87,7 +76,8 @@ enum class ExpertRows : uint8_t { kByToken, kBySlot };
 
 struct RouterArgs {
   const Tensor* weight;  ///< f32 [E, H], never quantised
-  const float* bias;     ///< f32 [E] e_score_correction_bias: moves the choice, not the weights
+  const float* bias;     ///< f32 [E] e_score_correction_bias: moves the choice, not the weights;
+                         ///< in the device's memory
   int64_t top_k;
   float norm_min;  ///< weights /= max(sum, norm_min)
 };
@@ -96,13 +86,15 @@ struct AttentionArgs {
   int layer;
   int num_heads;
   float scale;
+  const KvChannels* channels = nullptr;  ///< with fixed_scales
 };
 
-/// Rotary table and heads for rope_store. inv_freq: f32 [D/2].
+/// Rotary table and heads for rope_store. inv_freq: f32 [D/2] in the device's memory.
 struct RopeArgs {
   int layer;
   int num_heads;
   const float* inv_freq;
+  const KvChannels* channels = nullptr;  ///< with fixed_scales
 };
 
 struct DeviceInfo {
@@ -120,13 +112,22 @@ class Device {
 
   // --- memory
   virtual Buffer allocate(size_t bytes) = 0;
+  /// Bytes free in the device's own memory; nothing for a device that computes in the host's.
+  virtual std::optional<uint64_t> own_free_bytes() const { return std::nullopt; }
+  /// Constants of a model (norm weights, biases, frequencies) copied into the device's memory.
+  virtual Buffer upload(std::span<const float> values) = 0;
+  /// t's values where the host can read them, all calls so far done: t itself, or a copy that lasts
+  /// until the next to_host().
+  virtual Tensor to_host(const Tensor& t) = 0;
+  /// Sets every byte.
+  virtual void fill(Buffer& buffer, uint8_t byte) = 0;
   /// Packs row blocks (stacked in order) into one weight of `dtype`. For kGateUp: exactly two
   /// blocks of equal shape, gate then up. bias: f32 [n] or empty. Reads the views in parallel,
   /// straight from the mapped file.
   virtual Linear pack_linear(std::span<const MatrixView> blocks, DType dtype, LinearKind kind,
                              std::span<const float> bias) = 0;
-  /// The same of quantised rows, all of one format; dtype is that of the
-  /// inputs.
+  /// The same of quantised rows, all of one format; dtype is that of the inputs, which are also
+  /// rounded as far as the format asks for. A format's rotation is applied to the inputs.
   virtual Linear pack_codes(std::span<const CodeRows* const> blocks, DType dtype, Inputs inputs,
                             LinearKind kind, std::span<const float> bias) = 0;
   /// Bytes that pack_linear would allocate for the data.
@@ -134,9 +135,8 @@ class Device {
   /// Bytes that pack_codes would allocate for the data.
   virtual size_t code_bytes(int64_t n, int64_t k, const CodeFormat& format,
                             LinearKind kind) const = 0;
-  /// Names the order in which pack_linear (codes absent) or pack_codes put a weight's bytes, down
-  /// to its version. Devices that give the same name read each other's weights; empty: this
-  /// device's weights cannot be kept.
+  /// Names how pack_linear (codes absent) and pack_codes order a weight's bytes, and the version;
+  /// devices of one name read each other's weights. Empty: this device's cannot be kept.
   virtual std::string weight_layout(DType /*dtype*/,
                                     const std::optional<CodeFormat>& /*codes*/) const {
     return {};
@@ -145,22 +145,32 @@ class Device {
   /// Error{kCorrupt} where w.data has not the size that n and k ask for.
   virtual Linear open_linear(const PackedWeight& w, Inputs inputs, WeightPlace place,
                              std::span<const float> bias);
+  /// Makes the linears of one layer's experts, packed by this device, ready for expert_linear.
+  virtual Experts group_experts(std::vector<Linear> linears) = 0;
+  /// Throws Error{kUnsupported} for element types that it cannot hold.
+  virtual Embedding pack_embedding(const MatrixView& table) = 0;
+  /// Bytes that pack_embedding would allocate.
+  virtual size_t embedding_bytes(const MatrixView& table) const = 0;
   virtual size_t kv_block_bytes(const KvCacheSpec& spec) const = 0;
   virtual KvCache make_kv_cache(const KvCacheSpec& spec, int32_t num_blocks) = 0;
 
   // --- one step. x is the f32 residual stream [T, H]; h, q, … have the compute dtype (f32 or bf16)
   // of the tensors given.
+  /// Announces the step: every Batch, ids and rows of the calls that follow are this batch's own
+  /// spans, unchanged until the next begin_step(). A device with memory of its own copies them over
+  /// once.
+  virtual void begin_step(const Batch& batch) = 0;
   /// x[t, :] = table[ids[t], :].
-  virtual void embed(const MatrixView& table, std::span<const int32_t> ids, const Tensor& x) = 0;
-  /// y[r, :] = x[rows[r], :] / sqrt(mean(x^2) + eps) * w; rows empty means all. Zhang & Sennrich
-  /// 2019. Sums in f32.
+  virtual void embed(const Embedding& table, std::span<const int32_t> ids, const Tensor& x) = 0;
+  /// y[r, :] = x[rows[r], :] / sqrt(mean(x^2) + eps) * w; rows empty means all; w in the
+  /// device's memory. Zhang & Sennrich 2019. Sums in f32.
   virtual void rms_norm(const Tensor& x, std::span<const int32_t> rows, const float* w, float eps,
                         const Tensor& y) = 0;
   /// y = epilogue(x w^T). x [M, k] in w.dtype; sums in f32.
   virtual void linear(const Tensor& x, const Linear& w, Epilogue epilogue, const Tensor& y) = 0;
   /// qkv [T, (N + 2K) D]: rotates adjacent pairs of q (in place) and k by position (spec
   /// text.md 3.4, always f32, rounded once), and writes k and v of every token to its place in the
-  /// cache.
+  /// cache. With fixed scales q takes in those of the keys, for attention().
   virtual void rope_store(const Tensor& qkv, const Batch& batch, const RopeArgs& args,
                           KvCache& cache) = 0;
   /// out [T, N D]: causal attention of the q part of qkv over the cache, f32 softmax; query head n
@@ -171,7 +181,7 @@ class Device {
   virtual void route(const Tensor& h, const RouterArgs& args, Routing& routing) = 0;
   /// Grouped linear: slot s of expert e gives y[s, :] = epilogue(x[row(s), :] experts[e]^T), row(s)
   /// by `rows`. kStore or kSiluMul. All experts in one call; only chosen experts are read.
-  virtual void expert_linear(const Tensor& x, ExpertRows rows, std::span<const Linear> experts,
+  virtual void expert_linear(const Tensor& x, ExpertRows rows, const Experts& experts,
                              const Routing& routing, Epilogue epilogue, const Tensor& y) = 0;
   /// x[t, :] += sum over the token's choices, in top-k order, of weights[t, j] * y[slot_of[t, j],
   /// :]; f32.

@@ -11,6 +11,11 @@ class NullDevice final : public Device {
  public:
   const DeviceInfo& info() const override { return info_; }
   Buffer allocate(size_t bytes) override { return Buffer::host(bytes); }
+  Buffer upload(std::span<const float> values) override {
+    return Buffer::host(values.size_bytes());
+  }
+  Tensor to_host(const Tensor& t) override { return t; }
+  void fill(Buffer&, uint8_t) override {}
   Linear pack_linear(std::span<const MatrixView> blocks, DType dtype, LinearKind kind,
                      std::span<const float>) override {
     Linear w;
@@ -33,6 +38,9 @@ class NullDevice final : public Device {
   }
   size_t linear_bytes(int64_t, int64_t, DType, LinearKind) const override { return 0; }
   size_t code_bytes(int64_t, int64_t, const CodeFormat&, LinearKind) const override { return 0; }
+  Experts group_experts(std::vector<Linear> linears) override { return {std::move(linears), {}}; }
+  Embedding pack_embedding(const MatrixView& table) override { return {table, {}}; }
+  size_t embedding_bytes(const MatrixView&) const override { return 0; }
   size_t kv_block_bytes(const KvCacheSpec& spec) const override {
     return static_cast<size_t>(2 * int64_t{spec.layers} * spec.kv_heads * spec.head_dim *
                                spec.block_tokens) *
@@ -42,7 +50,8 @@ class NullDevice final : public Device {
     return {spec, num_blocks, {}};
   }
 
-  void embed(const MatrixView&, std::span<const int32_t>, const Tensor&) override {}
+  void begin_step(const Batch&) override {}
+  void embed(const Embedding&, std::span<const int32_t>, const Tensor&) override {}
   void rms_norm(const Tensor&, std::span<const int32_t>, const float*, float,
                 const Tensor&) override {}
   void linear(const Tensor&, const Linear&, Epilogue, const Tensor&) override {}
@@ -50,7 +59,7 @@ class NullDevice final : public Device {
   void attention(const Tensor&, const Batch&, const AttentionArgs&, const KvCache&,
                  const Tensor&) override {}
   void route(const Tensor&, const RouterArgs&, Routing&) override {}
-  void expert_linear(const Tensor&, ExpertRows, std::span<const Linear>, const Routing&, Epilogue,
+  void expert_linear(const Tensor&, ExpertRows, const Experts&, const Routing&, Epilogue,
                      const Tensor&) override {}
   void expert_combine(const Tensor&, const Routing&, const Tensor&) override {}
   void synchronize() override {}

@@ -32,10 +32,10 @@ enum class SchedulePolicy { kFcfs, kLongestPrefix, kLongestOutput, kRandom };
 
 struct EngineOptions {
   std::filesystem::path model_path;         ///< a folder
-  std::string device = "cpu";               ///< "cpu", "null"
+  std::string device = "cpu";               ///< "cpu", "cuda", "cuda:N", "null"
   std::optional<DType> dtype;               ///< absent: from the checkpoint (f16 computes in bf16)
   QuantizationPlan quantization;            ///< rounds weights that the checkpoint holds as numbers
-  std::optional<Inputs> inputs;             ///< of quantised linears; absent: as the folder says
+  std::optional<Inputs> inputs;             ///< of quantised linears; absent: as LoadOptions says
   std::optional<WeightPlace> weight_place;  ///< of a packed folder's linears, as in LoadOptions
   /// Of the KV cache: kF32 (with float32 only), kBF16, kI8 or kF8E4M3; absent: dtype.
   std::optional<DType> cache_dtype;

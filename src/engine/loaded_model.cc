@@ -10,8 +10,9 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/progress.h"
-#include "cpu/cpu_device.h"
+#include "base/thread_pool.h"
 #include "engine/memory.h"
+#include "engine/open_device.h"
 #include "engine/validate.h"
 #include "model/checkpoint.h"
 #include "model/text_weights.h"
@@ -73,16 +74,17 @@ int64_t usual_step_tokens(const EngineOptions& o) {
   return std::max<int64_t>(chunk, o.page_size) + o.max_running_requests;
 }
 
-void load_on_cpu(EngineOptions& options, std::shared_ptr<const Checkpoint> checkpoint,
-                 LoadedModel& m) {
-  m.device = make_cpu_device(options.num_threads, "", options.numa);
-  options.num_threads = m.device->info().num_threads;
+void load_on_device(EngineOptions& options, std::shared_ptr<const Checkpoint> checkpoint,
+                    LoadedModel& m) {
+  m.device = open_device(options.device, options.num_threads, options.numa);
+  if (options.num_threads == 0) options.num_threads = m.device->info().num_threads;
+  if (options.num_threads == 0) options.num_threads = available_cores();
   options.dtype = compute_dtype(options, m.config);
-  options.cache_dtype = options.cache_dtype.value_or(*options.dtype);
-  const LoadOptions load{*options.dtype, options.show_progress, options.quantization,
-                         options.inputs, options.cache_dtype,   options.weight_place};
-  check_weights_fit(packed_weight_bytes(*checkpoint, *m.device, load), available_memory_bytes(),
-                    *options.dtype);
+  LoadOptions load{*options.dtype, options.show_progress, options.quantization,
+                   options.inputs, options.cache_dtype,   options.weight_place};
+  options.cache_dtype = load.cache_dtype = resolve_cache_dtype(*checkpoint, load);
+  check_weights_fit(packed_weight_bytes(*checkpoint, *m.device, load),
+                    available_memory_bytes(*m.device), *options.dtype);
   m.model = TextModel::load(std::move(checkpoint), *m.device, load);
   m.weight_bytes = m.model->weight_bytes();
 
@@ -93,9 +95,11 @@ void load_on_cpu(EngineOptions& options, std::shared_ptr<const Checkpoint> check
   const size_t block_bytes = m.device->kv_block_bytes(spec);
   // Mapped weights are page cache, which counts as free; taken for anything else, it would be read
   // again and again.
-  const uint64_t available = available_memory_bytes();
+  const uint64_t available = available_memory_bytes(*m.device);
   const uint64_t free_bytes = available - std::min(available, m.model->mapped_bytes());
-  options.max_total_tokens = plan_pool_tokens(options, block_bytes, free_bytes, workspace);
+  const PoolSharing sharing =
+      m.device->own_free_bytes() ? PoolSharing::kOwnMemory : PoolSharing::kHostMemory;
+  options.max_total_tokens = plan_pool_tokens(options, block_bytes, free_bytes, workspace, sharing);
   const auto num_blocks = static_cast<int32_t>(*options.max_total_tokens / options.page_size);
   m.kv_bytes = block_bytes * static_cast<uint64_t>(num_blocks);
   m.runner = std::make_unique<ModelRunner>(
@@ -147,7 +151,7 @@ LoadedModel load_model(EngineOptions& options) {
   const SystemClock clock;
   const double begin_s = clock.now_s();
   LoadedModel m;
-  if (options.device == "cpu") {
+  if (names_device(options.device)) {
     std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::open(options.model_path);
     m.config = checkpoint->config();
     m.generation = checkpoint->generation_config();
@@ -155,7 +159,7 @@ LoadedModel load_model(EngineOptions& options) {
     std::future<std::unique_ptr<Tokenizer>> tokenizer;  // beside the weights
     if (!options.skip_tokenizer)
       tokenizer = std::async(std::launch::async, load_tokenizer, options.model_path);
-    load_on_cpu(options, std::move(checkpoint), m);
+    load_on_device(options, std::move(checkpoint), m);
     if (tokenizer.valid()) m.tokenizer = tokenizer.get();
   } else if (options.device == "null") {
     m.config = TextConfig::load(options.model_path);
@@ -164,7 +168,8 @@ LoadedModel load_model(EngineOptions& options) {
     if (!options.skip_tokenizer) m.tokenizer = Tokenizer::load(options.model_path);
     load_null(options, m);
   } else {
-    fail(Code::kInvalidArgument, "device must be \"cpu\" or \"null\", got \"{}\"", options.device);
+    fail(Code::kInvalidArgument, "device must be cpu, cuda, cuda:N or null, got '{}'",
+         options.device);
   }
   drop_unusable_defaults(m.generation);
   m.eos_ids = find_eos_ids(m.generation, m.tokenizer.get(), m.config.vocab_size);

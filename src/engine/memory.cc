@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "device/device.h"
 
 namespace erne {
 namespace {
@@ -109,6 +110,11 @@ uint64_t cgroup_free_bytes(const fs::path& root) {
 
 uint64_t available_memory_bytes() { return std::min(mem_available(), cgroup_free_bytes("/")); }
 
+uint64_t available_memory_bytes(const Device& device) {
+  const std::optional<uint64_t> own = device.own_free_bytes();
+  return own ? *own : available_memory_bytes();
+}
+
 void check_weights_fit(uint64_t weight_bytes, uint64_t free_bytes, DType dtype) {
   if (free_bytes >= kLeastWorkspace && weight_bytes <= free_bytes - kLeastWorkspace) return;
   fail(Code::kOutOfMemory,
@@ -121,7 +127,7 @@ void check_weights_fit(uint64_t weight_bytes, uint64_t free_bytes, DType dtype) 
 }
 
 int64_t plan_pool_tokens(const EngineOptions& options, uint64_t block_bytes, uint64_t free_bytes,
-                         uint64_t workspace_bytes) {
+                         uint64_t workspace_bytes, PoolSharing sharing) {
   const auto page = static_cast<uint64_t>(options.page_size);
   const auto context = static_cast<uint64_t>(options.context_length.value());
   uint64_t blocks = 0;
@@ -141,7 +147,8 @@ int64_t plan_pool_tokens(const EngineOptions& options, uint64_t block_bytes, uin
     const auto budget =
         static_cast<uint64_t>(static_cast<double>(free_bytes) * options.mem_fraction_static);
     const uint64_t left = budget > workspace_bytes ? budget - workspace_bytes : 0;
-    const uint64_t polite = std::max(free_bytes / 3, kGenerousPool);
+    const uint64_t polite =
+        sharing == PoolSharing::kOwnMemory ? left : std::max(free_bytes / 3, kGenerousPool);
     const uint64_t useful =
         static_cast<uint64_t>(options.max_running_requests) * ((context + page - 1) / page);
     blocks = std::min({std::min(left, polite) / block_bytes, useful, kMaxBlocks});

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "model/config_keys.h"
+#include "model/kv_scales.h"
 #include "model/layout.h"
 #include "model/packed_weights.h"
 #include "model/quantized_tensors.h"
@@ -82,6 +83,7 @@ struct Checkpoint::State {
   std::vector<SourceTensor> sources;
   QuantizedTensors quantized;
   std::optional<PackedWeights> packed;
+  std::vector<KvAbsmax> kv_absmax;
   ResolvedLayout layout;
 
   void open_shards();
@@ -120,6 +122,7 @@ void Checkpoint::State::open_packed() {
 
 void Checkpoint::State::resolve() {
   std::vector<SourceTensor> numbers = sources;
+  kv_absmax = take_kv_scales(numbers, config);
   std::unordered_set<std::string> elsewhere;
   if (packed) {
     std::erase_if(numbers, [](const SourceTensor& source) {
@@ -205,6 +208,8 @@ void Checkpoint::refuse_packed(std::string_view done) const {
 }
 
 int Checkpoint::num_mtp_layers() const { return state_->layout.num_mtp_layers; }
+
+const std::vector<KvAbsmax>& Checkpoint::kv_absmax() const { return state_->kv_absmax; }
 
 bool Checkpoint::has(std::string_view pt_name) const {
   return state_->layout.tensors.contains(std::string(pt_name));

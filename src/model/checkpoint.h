@@ -23,6 +23,7 @@ enum class CheckpointLayout { kPt, kEarlyPt, kPaddle, kStacked };
 /// "pt", "early-pt", "paddle", "stacked": the words of `erne convert --layout`.
 std::string_view layout_name(CheckpointLayout layout);
 
+struct KvAbsmax;
 struct PackedWeights;
 
 class Checkpoint {
@@ -60,6 +61,9 @@ class Checkpoint {
   std::shared_ptr<const CodeRows> codes(std::string_view pt_name) const;
   /// A vector of exactly `size` floats (shapes [size] and [1, size]).
   std::vector<float> vector(std::string_view pt_name, int64_t size) const;
+
+  /// Static scales of the KV cache, one entry a layer; empty: the files hold none.
+  const std::vector<KvAbsmax>& kv_absmax() const;
 
   struct Entry {
     std::string name;  ///< as stored

@@ -105,6 +105,37 @@ std::shared_ptr<const CodeRows> open_rows(const Parts& parts, const Quantization
   }
 }
 
+// What config.json says about a linear and what the folder holds must agree.
+[[noreturn]] void refuse_contradiction(const std::string& module, bool is_stored_quantised) {
+  if (is_stored_quantised) {
+    fail(Code::kCorrupt,
+         "tensor '{}' is stored quantised, but quantization_config ignores it or names it in no "
+         "target",
+         module);
+  }
+  fail(Code::kCorrupt,
+       "tensor '{}' is not stored as quantization_config says: no group's tensors are there, and "
+       "it is not in the ignore list",
+       module);
+}
+
+// How the linear is stored, or null where it is numbers.
+const QuantizationConfig* stored_format(const Parts& parts, const std::string& module,
+                                        const TextConfig& config) {
+  const Method method = config.quantization.method;
+  const QuantizationConfig* format = config.quantization.of(module);
+  if (method != Method::kCompressed) return is_quantised(parts, method) ? format : nullptr;
+  const bool any = is_quantised(parts, Method::kPacked) || is_quantised(parts, Method::kInt8) ||
+                   is_quantised(parts, Method::kFp8);
+  // The copy of a tied head is not read.
+  if (!any && config.tie_word_embeddings && module == "lm_head") return nullptr;
+  if (format == nullptr && any) refuse_contradiction(module, true);
+  // A linear that the folder does not have at all is missed later, by its name.
+  if (format != nullptr && !is_quantised(parts, format->method) && (any || parts.find("weight")))
+    refuse_contradiction(module, false);
+  return any ? format : nullptr;
+}
+
 }  // namespace
 
 QuantizedTensors take_community(std::vector<SourceTensor>& sources, const TextConfig& config) {
@@ -121,8 +152,9 @@ QuantizedTensors take_community(std::vector<SourceTensor>& sources, const TextCo
     if (tensor.kind != TensorKind::kLinear) continue;
     const std::string module = tensor.name.substr(0, tensor.name.size() - 7);  // ".weight"
     const Parts parts(stored, module);
-    if (!is_quantised(parts, config.quantization.method)) continue;
-    result.emplace(tensor.name, open_rows(parts, config.quantization, tensor));
+    const QuantizationConfig* format = stored_format(parts, module, config);
+    if (format == nullptr) continue;
+    result.emplace(tensor.name, open_rows(parts, *format, tensor));
     for (const char* part : kParts) taken.insert(fmt::format("{}.{}", module, part));
   }
   std::erase_if(sources, [&](const SourceTensor& source) {

@@ -75,7 +75,7 @@ void read_quantization(const ConfigKeys& keys, TextConfig& config) {
   if (quantization == nullptr) return;
   config.quantization = parse_quantization_config(*quantization, keys.what());
   if (config.quantization.method != QuantizationConfig::Method::kNone)
-    config.quant_method = quantization->value("quant_method", "");
+    config.quant_method = quantization->value("quant_method", "paddle");
 }
 
 void refuse_unusual(const ConfigKeys& keys) {

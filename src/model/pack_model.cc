@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "model/checkpoint.h"
+#include "model/kv_scales.h"
 #include "model/layout.h"
 #include "model/packed_weights.h"
 #include "model/shards.h"
@@ -76,6 +77,10 @@ DType stored_dtype(const ExpectedTensor& tensor, const Checkpoint& checkpoint) {
   return precise ? DType::kF32 : checkpoint.dtype(tensor.name);
 }
 
+std::string kv_scale_name(size_t layer, std::string_view part) {
+  return fmt::format("model.layers.{}.self_attn.{}_matmul.activation_scale", layer, part);
+}
+
 // The flags that make the same folder again.
 std::string flags_text(const LoadOptions& load) {
   std::string text = fmt::format("--dtype {}", dtype_name(load.dtype));
@@ -100,18 +105,26 @@ struct PackPlan {
 
 PackPlan make_plan(const Checkpoint& checkpoint, const PackOptions& options, Device& device) {
   PackPlan plan;
-  plan.metadata = {{"format", "erne packed weights"},
-                   {"version", std::to_string(kPackedVersion)},
-                   {"dtype", std::string(dtype_name(options.load.dtype))},
-                   {"inputs", options.load.inputs == Inputs::kInt8 ? "int8" : "full"},
-                   {"flags", flags_text(options.load)},
-                   {"source", options.source},
-                   {"device", device.info().detail}};
+  plan.metadata = {
+      {"format", "erne packed weights"},
+      {"version", std::to_string(kPackedVersion)},
+      {"dtype", std::string(dtype_name(options.load.dtype))},
+      {"inputs", std::string(inputs_word(options.load.inputs.value_or(Inputs::kFull)))},
+      {"cache", std::string(dtype_name(resolve_cache_dtype(checkpoint, options.load)))},
+      {"flags", flags_text(options.load)},
+      {"source", options.source},
+      {"device", device.info().detail}};
   visit_linears(
       checkpoint, device, options.load, Visit::kPlan,
       [&](const std::string& name, const Linear& w, size_t bytes) {
-        PackedWeight packed{
-            device.weight_layout(w.dtype, w.codes), w.n, w.k, w.dtype, w.codes, w.kind, {}};
+        PackedWeight packed{device.weight_layout(w.dtype, w.codes),
+                            w.n,
+                            w.k,
+                            w.dtype,
+                            w.codes,
+                            w.input_absmax,
+                            w.kind,
+                            {}};
         if (packed.layout.empty()) {
           fail(Code::kUnsupported, "weights packed for device {} cannot be kept",
                device.info().name);
@@ -124,6 +137,11 @@ PackPlan make_plan(const Checkpoint& checkpoint, const PackOptions& options, Dev
   plan.others = other_tensors(checkpoint);
   for (const ExpectedTensor& tensor : plan.others) {
     plan.infos.push_back({tensor.name, stored_dtype(tensor, checkpoint), tensor.pt_shape()});
+  }
+  for (size_t layer = 0; layer < checkpoint.kv_absmax().size(); ++layer) {
+    for (const char* part : {"cachek", "cachev"})
+      plan.infos.push_back(
+          {kv_scale_name(layer, part), DType::kF32, {checkpoint.config().kv_size()}});
   }
   return plan;
 }
@@ -155,6 +173,10 @@ uint64_t write_weights(const fs::path& path, const PackPlan& plan, const Checkpo
       writer.write(rows.data(), rows.size());
       progress.add(rows.size());
     }
+  }
+  for (const KvAbsmax& layer : checkpoint.kv_absmax()) {
+    for (const std::vector<float>* values : {&layer.keys, &layer.values})
+      writer.write(values->data(), values->size() * sizeof(float));
   }
   writer.flush();
   file.commit();

@@ -12,11 +12,22 @@ namespace erne {
 namespace {
 
 constexpr const char* kFormat = "erne packed weights";
+constexpr int64_t kMaxRotation = int64_t{1} << 20;
+constexpr float kLeastAbsmax = 0x1p-96F;
+constexpr float kMostAbsmax = 0x1p96F;
 constexpr int64_t kMaxSide = int64_t{1} << 32;  // of a matrix: products of two stay in range
 
-constexpr std::array<std::pair<CodeType, std::string_view>, 3> kCodeNames{
-    {{CodeType::kInt8, "int8"}, {CodeType::kInt4, "int4"}, {CodeType::kFp8, "fp8"}}};
+// The place of a word is the value of the enum.
+constexpr std::array<std::string_view, 5> kCodeNames{"int8", "int4", "fp8", "ccq25", "ccq2"};
+constexpr std::array<std::string_view, 3> kInputNames{"full", "int8", "int8_row"};
 constexpr std::array<DType, 3> kScaleTypes{DType::kF32, DType::kBF16, DType::kF16};
+constexpr std::array<DType, 4> kCacheTypes{DType::kF32, DType::kBF16, DType::kI8, DType::kF8E4M3};
+
+std::vector<std::string_view> names(std::span<const DType> types) {
+  std::vector<std::string_view> words;
+  for (const DType dtype : types) words.push_back(dtype_name(dtype));
+  return words;
+}
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> words;
@@ -28,14 +39,10 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
   }
 }
 
-// "int4:32:min:bfloat16", "int8:0:float32"
 std::string format_text(const CodeFormat& format) {
-  std::string_view name;
-  for (const auto& [type, word] : kCodeNames) {
-    if (type == format.type) name = word;
-  }
-  return fmt::format("{}:{}{}:{}", name, format.group, format.has_min ? ":min" : "",
-                     dtype_name(format.scale_type));
+  return fmt::format("{}:{}:{}:{}:{}:{}", kCodeNames.at(static_cast<size_t>(format.type)),
+                     format.group, format.has_min ? "min" : "-", dtype_name(format.scale_type),
+                     format.rotation, inputs_word(format.inputs));
 }
 
 // Reads the file's metadata; `file_` names it in errors.
@@ -47,7 +54,8 @@ class Reader {
     check_version();
     PackedWeights result;
     result.dtype = dtype();
-    result.inputs = word("inputs", {"full", "int8"}) == 1 ? Inputs::kInt8 : Inputs::kFull;
+    result.inputs = static_cast<Inputs>(word("inputs", value("inputs"), kInputNames));
+    result.cache_dtype = kCacheTypes[word("cache", value("cache"), names(kCacheTypes))];
     result.flags = printable_name(value("flags"));
     result.source = printable_name(value("source"));
     result.device = printable_name(value("device"));
@@ -72,17 +80,20 @@ class Reader {
     return it->second;
   }
 
-  size_t word(const std::string& key, std::vector<std::string_view> words) const {
-    const auto it = std::find(words.begin(), words.end(), value(key));
+  // The place of `text`, which stands under `key`, in `words`.
+  size_t word(std::string_view key, std::string_view text,
+              std::span<const std::string_view> words) const {
+    const auto it = std::find(words.begin(), words.end(), text);
     if (it == words.end()) {
-      corrupt(key, fmt::format("is '{}'; {} are valid", printable_name(value(key)),
-                               fmt::join(words, ", ")));
+      corrupt(key,
+              fmt::format("has '{}'; {} are valid", printable_name(text), fmt::join(words, ", ")));
     }
     return static_cast<size_t>(it - words.begin());
   }
 
   DType dtype() const {
-    return word("dtype", {"float32", "bfloat16"}) == 0 ? DType::kF32 : DType::kBF16;
+    constexpr std::array<DType, 2> kTypes{DType::kF32, DType::kBF16};
+    return kTypes[word("dtype", value("dtype"), names(kTypes))];
   }
 
   void check_version() const {
@@ -109,26 +120,40 @@ class Reader {
 
   std::optional<CodeFormat> codes(const StoredTensor& tensor, std::string_view text) const {
     if (text == "numbers") return std::nullopt;
+    const std::string& name = tensor.info.name;
     const std::vector<std::string_view> words = split(text, ':');
-    const auto type = std::find_if(kCodeNames.begin(), kCodeNames.end(),
-                                   [&](const auto& name) { return name.second == words.front(); });
-    const auto scales = std::find_if(kScaleTypes.begin(), kScaleTypes.end(), [&](DType dtype) {
-      return dtype_name(dtype) == words.back();
-    });
-    const bool has_min = words.size() == 4 && words[2] == "min";
-    if (type == kCodeNames.end() || scales == kScaleTypes.end() ||
-        words.size() != (has_min ? 4U : 3U)) {
+    if (words.size() != 6)
+      corrupt(name, fmt::format("names no format of codes: '{}'", printable_name(text)));
+    constexpr std::array<std::string_view, 2> kMinima{"-", "min"};
+    CodeFormat format;
+    format.type = static_cast<CodeType>(word(name, words[0], kCodeNames));
+    format.group = static_cast<int32_t>(number(tensor, words[1], 0, 128));
+    format.has_min = word(name, words[2], kMinima) == 1;
+    format.scale_type = kScaleTypes[word(name, words[3], names(kScaleTypes))];
+    format.rotation = static_cast<int32_t>(number(tensor, words[4], 1, kMaxRotation));
+    format.inputs = static_cast<Inputs>(word(name, words[5], kInputNames));
+    return format;
+  }
+
+  float absmax(const StoredTensor& tensor, std::string_view text,
+               const std::optional<CodeFormat>& codes) const {
+    float result = -1;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), result);
+    const bool valid = result == 0 || (result >= kLeastAbsmax && result <= kMostAbsmax && codes &&
+                                       codes->inputs == Inputs::kInt8Row);
+    if (error != std::errc() || end != text.data() + text.size() || !valid) {
       corrupt(tensor.info.name,
-              fmt::format("names no format of codes: '{}'", printable_name(text)));
+              fmt::format("has '{}' as the largest input; 0 is valid, and {} to {} for inputs with "
+                          "one scale (int8_row)",
+                          printable_name(text), kLeastAbsmax, kMostAbsmax));
     }
-    const int64_t group = number(tensor, words[1], 0, 128);
-    return CodeFormat{type->first, static_cast<int32_t>(group), has_min, *scales};
+    return result;
   }
 
   PackedWeight linear(const StoredTensor& tensor, DType dtype) const {
     const std::string& name = tensor.info.name;
     const std::vector<std::string_view> words = split(value(name), '|');
-    if (words.size() != 5) corrupt(name, "is not 'rows|columns|kind|codes|layout'");
+    if (words.size() != 6) corrupt(name, "is not 'rows|columns|kind|codes|absmax|layout'");
     PackedWeight w;
     w.n = number(tensor, words[0], 1, kMaxSide);
     w.k = number(tensor, words[1], 1, kMaxSide);
@@ -136,7 +161,8 @@ class Reader {
     w.kind = words[2] == "plain" ? LinearKind::kPlain : LinearKind::kGateUp;
     w.codes = codes(tensor, words[3]);
     w.dtype = dtype;
-    w.layout = printable_name(words[4]);
+    w.input_absmax = absmax(tensor, words[4], w.codes);
+    w.layout = printable_name(words[5]);
     const auto offset = static_cast<uint64_t>(tensor.data - file_.tensors().front().data);
     const bool aligned = reinterpret_cast<uintptr_t>(tensor.data) % kPackedAlign == 0;
     if (tensor.info.dtype != DType::kU8 || tensor.bytes < kPackedAlign ||
@@ -151,8 +177,13 @@ class Reader {
   }
 
   static void extend(std::span<const std::byte>& data, const StoredTensor& tensor) {
-    const std::byte* begin = data.empty() ? tensor.data : data.data();
-    data = {begin, static_cast<size_t>(tensor.data + tensor.bytes - begin)};
+    const std::byte* begin = tensor.data;
+    const std::byte* end = begin + tensor.bytes;
+    if (!data.empty()) {
+      begin = std::min(begin, data.data());
+      end = std::max(end, data.data() + data.size());
+    }
+    data = {begin, static_cast<size_t>(end - begin)};
   }
 
   const SafetensorsFile& file_;
@@ -170,10 +201,12 @@ std::string PackedWeights::command() const {
 }
 
 std::string packed_text(const PackedWeight& w) {
-  return fmt::format("{}|{}|{}|{}|{}", w.n, w.k,
+  return fmt::format("{}|{}|{}|{}|{}|{}", w.n, w.k,
                      w.kind == LinearKind::kGateUp ? "gate_up" : "plain",
-                     w.codes ? format_text(*w.codes) : "numbers", w.layout);
+                     w.codes ? format_text(*w.codes) : "numbers", w.input_absmax, w.layout);
 }
+
+std::string_view inputs_word(Inputs inputs) { return kInputNames.at(static_cast<size_t>(inputs)); }
 
 PackedWeights read_packed_weights(const SafetensorsFile& file) { return Reader(file).read(); }
 

@@ -2,16 +2,17 @@
 // that loading maps them and touches none. config.json, tokenizer and the rest are as in any
 // folder; in place of model.safetensors stands packed.safetensors:
 //
-//   NAME.packed            U8 [bytes], a linear as Device::pack_* left it, with kPackedSlack bytes
-//   and
-//                          padding up to a multiple of kPackedAlign behind it. NAME names what is
-//                          fused: "model.layers.0.self_attn.qkv_proj", "….mlp.up_gate_proj", …
-//   router, norms, biases, embedding: ordinary tensors under their PT names
+//   NAME.packed    U8 [bytes], a linear as Device::pack_* left it, with kPackedSlack bytes and
+//                  padding up to a multiple of kPackedAlign behind it. NAME names what is fused:
+//                  "model.layers.0.self_attn.qkv_proj", "….mlp.up_gate_proj", …
+//   router, norms, biases, KV scales, embedding: ordinary tensors under their PT names
 //
-// `__metadata__` holds format ("erne packed weights"), version, dtype, inputs, flags (of the
-// command that made it), source, device, and for every packed tensor, under its name,
-// "N|K|KIND|CODES|LAYOUT": rows, columns, plain or gate_up, "numbers" or the format of the codes,
-// Device::weight_layout().
+// `__metadata__` holds format ("erne packed weights"), version, dtype, inputs, cache (type of the
+// KV cache where none is named), flags (of the command that made it), source, device, and for every
+// packed tensor, under its name, "N|K|KIND|CODES|ABSMAX|LAYOUT": rows, columns, plain or gate_up,
+// "numbers" or the format of the codes, their input_absmax, Device::weight_layout(). A format is
+// "TYPE:GROUP:MIN:SCALES:ROTATION:INPUTS", as in "int4:32:min:bfloat16:1:full" and
+// "int8:0:-:float32:128:int8_row".
 #pragma once
 
 #include <string>
@@ -36,9 +37,10 @@ inline constexpr uint64_t kPackedSlack = 64;
 struct PackedWeights {
   DType dtype = DType::kBF16;  ///< of the inputs of linears, and of weights that are numbers
   Inputs inputs = Inputs::kFull;
-  std::string flags;   ///< "--dtype bfloat16 --quantization wint4:g32"
-  std::string source;  ///< the model as the command named it
-  std::string device;  ///< "AMD EPYC, avx512_bf16"
+  DType cache_dtype = DType::kBF16;  ///< of the KV cache, unless another is asked for
+  std::string flags;                 ///< "--dtype bfloat16 --quantization wint4:g32"
+  std::string source;                ///< the model as the command named it
+  std::string device;                ///< "AMD EPYC, avx512_bf16"
   std::unordered_map<std::string, PackedWeight> linears;  ///< by NAME; data with the padding
   std::span<const std::byte> data;                        ///< all of them, side by side
 
@@ -49,6 +51,9 @@ struct PackedWeights {
 
 /// What stands in the metadata beside a packed tensor.
 std::string packed_text(const PackedWeight& w);
+
+/// "full", "int8", "int8_row".
+std::string_view inputs_word(Inputs inputs);
 
 /// Bytes that a weight of `bytes` takes in the file.
 constexpr uint64_t packed_size(uint64_t bytes) {

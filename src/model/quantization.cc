@@ -16,15 +16,21 @@ struct MethodName {
   Method method;
   std::string_view name;
 };
-constexpr std::array<MethodName, 5> kMethods{{{Method::kInt8, "wint8"},
+constexpr std::array<MethodName, 9> kMethods{{{Method::kInt8, "wint8"},
                                               {Method::kInt4, "wint4"},
                                               {Method::kFp8Block, "fp8_block"},
                                               {Method::kFp8Channel, "fp8_channel"},
-                                              {Method::kFp8Tensor, "fp8_tensor"}}};
+                                              {Method::kFp8Tensor, "fp8_tensor"},
+                                              {Method::kW8a8, "w8a8"},
+                                              {Method::kW4a8, "w4a8"},
+                                              {Method::kCcq25, "wint2.5"},
+                                              {Method::kCcq2, "wint2"}}};
+constexpr int32_t kW4a8Rotation = 128;
 constexpr std::string_view kSchemeHelp =
-    "none, wint8, wint4 (both also with :g32, :g64 or :g128 for groups, :min for a minimum a "
-    "group, "
-    ":mse for scales of the least error), fp8_block, fp8_channel, fp8_tensor";
+    "none, wint8, w8a8, wint4 (all three also with :g32, :g64 or :g128 for groups, :min for a "
+    "minimum a group, :mse for scales of the least error), fp8_block, fp8_channel, fp8_tensor, "
+    "w4a8 (both also with :r1, :r2, :r4 … :r1024 for the blocks in which inputs are rotated), "
+    "wint2.5, wint2";
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> words;
@@ -39,6 +45,16 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
 [[noreturn]] void refuse_scheme(std::string_view word) {
   fail(Code::kInvalidArgument, "there is no quantisation scheme '{}'; valid are {}", word,
        kSchemeHelp);
+}
+
+int32_t default_rotation(Method method) { return method == Method::kW4a8 ? kW4a8Rotation : 1; }
+
+// ":r128"
+int32_t rotation_of(std::string_view part, std::string_view word) {
+  for (int32_t block = 1; block <= 1024; block *= 2) {
+    if (part == fmt::format("r{}", block)) return block;
+  }
+  refuse_scheme(word);
 }
 
 int layer_number(std::string_view text, std::string_view word) {
@@ -58,6 +74,7 @@ std::string WeightScheme::name() const {
   if (group != 0) text += fmt::format(":g{}", group);
   if (has_min) text += ":min";
   if (search) text += ":mse";
+  if (rotation != default_rotation(method)) text += fmt::format(":r{}", rotation);
   return text;
 }
 
@@ -69,10 +86,16 @@ std::optional<WeightScheme> parse_scheme(std::string_view word) {
   if (found == kMethods.end()) refuse_scheme(word);
   WeightScheme scheme;
   scheme.method = found->method;
-  const bool integers = scheme.method == Method::kInt8 || scheme.method == Method::kInt4;
+  scheme.rotation = default_rotation(scheme.method);
+  const bool integers = scheme.method == Method::kInt8 || scheme.method == Method::kInt4 ||
+                        scheme.method == Method::kW8a8;
+  const bool rotates = scheme.method == Method::kW4a8 || scheme.method == Method::kFp8Tensor;
   for (size_t i = 1; i < parts.size(); ++i) {
-    if (!integers) refuse_scheme(word);
-    if (parts[i] == "g32" || parts[i] == "g64" || parts[i] == "g128") {
+    if (rotates) {
+      scheme.rotation = rotation_of(parts[i], word);
+    } else if (!integers) {
+      refuse_scheme(word);
+    } else if (parts[i] == "g32" || parts[i] == "g64" || parts[i] == "g128") {
       scheme.group = parts[i] == "g32" ? 32 : parts[i] == "g64" ? 64 : 128;
     } else if (parts[i] == "min") {
       scheme.has_min = true;
@@ -152,14 +175,23 @@ QuantizationPlan QuantizationPlan::parse(std::string_view base, std::string_view
   return plan;
 }
 
+// What the base means for one place.
+std::optional<WeightScheme> QuantizationPlan::base_scheme(const Place& place, bool is_moe) const {
+  if (!base_ || place.role == Role::kLmHead) return std::nullopt;
+  const Method method = base_->method;
+  const bool two_bits = method == Method::kCcq25 || method == Method::kCcq2;
+  const bool for_experts =
+      two_bits || (is_moe && (method == Method::kInt4 || method == Method::kW4a8));
+  if (!for_experts) return base_;
+  if (place.role != Role::kExperts) return WeightScheme{Method::kInt8};
+  if (two_bits && place.layer < kFirstCcqLayer) return WeightScheme{Method::kInt4};
+  return base_;
+}
+
 std::optional<WeightScheme> QuantizationPlan::scheme(std::string_view pt_name, bool is_moe) const {
   const std::optional<Place> place = find(pt_name);
   if (!place) return std::nullopt;
-  std::optional<WeightScheme> scheme;
-  if (place->role != Role::kLmHead) scheme = base_;
-  if (scheme && is_moe && place->role != Role::kExperts && scheme->method == Method::kInt4) {
-    scheme = WeightScheme{Method::kInt8};
-  }
+  std::optional<WeightScheme> scheme = base_scheme(*place, is_moe);
   for (const Exception& exception : exceptions_) {
     const bool fits = std::find(exception.roles.begin(), exception.roles.end(), place->role) !=
                       exception.roles.end();

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/thread_pool.h"
+#include "model/calibrated_weights.h"
 #include "model/checkpoint.h"
 #include "model/layout.h"
 #include "model/quantized_rows.h"
@@ -54,22 +55,30 @@ class Quantizer {
       : checkpoint_(checkpoint),
         source_(checkpoint_source(checkpoint)),
         options_(options),
-        pool_(options.num_threads) {}
+        pool_(options.num_threads) {
+    if (options.calibration)
+      calibrated_.emplace(checkpoint, options.plan, *options.calibration, pool_);
+  }
 
   std::vector<OutputWeight> plan() const;
   void write(const fs::path& path, std::span<const OutputWeight> weights, Progress& progress);
+  /// Present with calibration.
+  std::optional<CalibratedWeights>& calibrated() { return calibrated_; }
   std::vector<TensorError> take_errors() { return std::move(errors_); }
 
  private:
   MatrixView numbers(const ExpectedTensor& tensor) const;
   OutputWeight plan_weight(const ExpectedTensor& tensor) const;
   void write_numbers(const OutputWeight& weight, SafetensorsWriter& writer);
+  void write_rewritten(const OutputWeight& weight, SafetensorsWriter& writer);
   void write_codes(const OutputWeight& weight, SafetensorsWriter& writer);
+  bool write_calibrated(const OutputWeight& weight, SafetensorsWriter& writer);
 
   const Checkpoint& checkpoint_;
   std::unique_ptr<WeightSource> source_;
   const QuantizeOptions& options_;
   ThreadPool pool_;
+  std::optional<CalibratedWeights> calibrated_;
   std::vector<TensorError> errors_;
 };
 
@@ -85,7 +94,9 @@ OutputWeight Quantizer::plan_weight(const ExpectedTensor& tensor) const {
   if (tensor.kind == TensorKind::kLinear)
     weight.scheme = options_.plan.scheme(tensor.name, checkpoint_.config().is_moe());
   if (!weight.scheme) {
-    weight.infos = {{tensor.name, checkpoint_.dtype(tensor.name), tensor.pt_shape()}};
+    const bool rewritten = calibrated_ && calibrated_->rewrites(tensor.name);
+    weight.infos = {
+        {tensor.name, rewritten ? DType::kF32 : checkpoint_.dtype(tensor.name), tensor.pt_shape()}};
     return weight;
   }
   weight.codes = quantize_rows(numbers(tensor), *weight.scheme);
@@ -122,6 +133,27 @@ void Quantizer::write_numbers(const OutputWeight& weight, SafetensorsWriter& wri
   }
 }
 
+// Numbers that AWQ scales were folded into.
+void Quantizer::write_rewritten(const OutputWeight& weight, SafetensorsWriter& writer) {
+  const std::vector<float>& values =
+      calibrated_->of(weight.tensor.name)->overlay.numbers.at(weight.tensor.name);
+  writer.write(values.data(), values.size() * sizeof(float));
+}
+
+// Codes that were chosen by calibration; false: the tensor has none.
+bool Quantizer::write_calibrated(const OutputWeight& weight, SafetensorsWriter& writer) {
+  const std::string& name = weight.tensor.name;
+  const CalibratedTensors* tensors = calibrated_ ? calibrated_->of(name) : nullptr;
+  if (tensors == nullptr) return false;
+  const auto found = tensors->linears.find(name);
+  if (found == tensors->linears.end()) return false;
+  const CalibratedLinear& linear = found->second;
+  erne::write_codes(*linear.codes, pool_, writer);
+  errors_.push_back(
+      {name, weight.scheme->name(), linear.snr_db, linear.largest, weight.bytes(), linear.output});
+  return true;
+}
+
 // One row's part of the error.
 struct RowError {
   double signal = 0;
@@ -133,9 +165,13 @@ RowError row_error(const CodeFormat& format, const std::vector<float>& numbers,
                    const std::vector<int8_t>& codes, const float* scales, const float* mins) {
   RowError error;
   const size_t group = format.group == 0 ? numbers.size() : static_cast<size_t>(format.group);
-  for (size_t i = 0; i < numbers.size(); ++i) {
-    const float value =
+  std::vector<float> values(numbers.size());
+  for (size_t i = 0; i < numbers.size(); ++i)
+    values[i] =
         code_value(format, codes[i], scales[i / group], format.has_min ? mins[i / group] : 0.0F);
+  unrotate(format, values);
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    const float value = values[i];
     const double gap = static_cast<double>(numbers[i]) - static_cast<double>(value);
     error.signal += static_cast<double>(numbers[i]) * static_cast<double>(numbers[i]);
     error.noise += gap * gap;
@@ -145,6 +181,7 @@ RowError row_error(const CodeFormat& format, const std::vector<float>& numbers,
 }
 
 void Quantizer::write_codes(const OutputWeight& weight, SafetensorsWriter& writer) {
+  if (write_calibrated(weight, writer)) return;
   const CodeRows& rows = *weight.codes;
   const MatrixView view = numbers(weight.tensor);
   std::vector<RowError> row_errors(static_cast<size_t>(rows.rows()));
@@ -172,7 +209,13 @@ void Quantizer::write(const fs::path& path, std::span<const OutputWeight> weight
     infos.insert(infos.end(), weight.infos.begin(), weight.infos.end());
   SafetensorsWriter writer(path, std::move(infos));
   for (const OutputWeight& weight : weights) {
-    weight.scheme ? write_codes(weight, writer) : write_numbers(weight, writer);
+    if (weight.scheme) {
+      write_codes(weight, writer);
+    } else if (calibrated_ && calibrated_->rewrites(weight.tensor.name)) {
+      write_rewritten(weight, writer);
+    } else {
+      write_numbers(weight, writer);
+    }
     const MatrixView view = numbers(weight.tensor);
     release_pages(static_cast<const std::byte*>(view.data),
                   static_cast<size_t>(view.rows * view.cols) * dtype_bytes(view.dtype));
@@ -184,6 +227,7 @@ void Quantizer::write(const fs::path& path, std::span<const OutputWeight> weight
 // What must be equal for the files of an interrupted run to be of use.
 std::string run_identity(const Checkpoint& checkpoint, const QuantizeOptions& options) {
   OrderedJson json = {{"plan", options.plan.text()}, {"max_shard_bytes", options.max_shard_bytes}};
+  if (options.calibration) json["calibration"] = calibration_identity(*options.calibration);
   for (const Checkpoint::Entry& entry : checkpoint.entries()) {
     if (json.contains(entry.file)) continue;
     const fs::path file = options.input / entry.file;
@@ -219,6 +263,12 @@ void write_config(const Checkpoint& checkpoint, const QuantizeOptions& options,
   }
   json["quantization_config"] = {
       {"quant_method", "erne"}, {"plan", options.plan.text()}, {"schemes", std::move(schemes)}};
+  // W4A8C8: the cache of such a model is int8 unless --kv-cache-dtype says otherwise.
+  const auto& base = options.plan.base();
+  if (base && base->method == WeightScheme::Method::kW4a8)
+    json["quantization_config"]["kv_cache_quant_type"] = "int8";
+  if (options.calibration)
+    json["quantization_config"]["calibration"] = calibration_name(options.calibration->method);
   const TextConfig& config = checkpoint.config();
   json["architectures"] = {config.is_moe() ? "Ernie4_5_MoeForCausalLM" : "Ernie4_5ForCausalLM"};
   json["model_type"] = config.is_moe() ? "ernie4_5_moe" : "ernie4_5";
@@ -240,6 +290,9 @@ void check_input(const Checkpoint& checkpoint, const QuantizeOptions& options) {
          "`erne convert`",
          options.input.string());
   }
+  check_plan(options.plan, checkpoint.config());
+  if (!checkpoint.kv_absmax().empty())
+    log::warn("{}: the static scales of its KV cache are not kept", options.input.string());
   if (options.max_shard_bytes == 0)
     fail(Code::kInvalidArgument, "max_shard_bytes is 0; at least 1 is valid");
 }
@@ -263,17 +316,26 @@ QuantizeResult quantize(const QuantizeOptions& options) {
     result.bytes += weight.bytes();
   }
   check_free_space(staging.path(), result.bytes);
-  Progress progress("quantising", result.bytes, ProgressUnit::kBytes, options.show_progress);
+  Progress progress(options.calibration ? "calibrating" : "quantising", result.bytes,
+                    ProgressUnit::kBytes, options.show_progress);
   const std::vector<Shard> shards = cut_shards(bytes, options.max_shard_bytes);
   result.num_files = static_cast<int>(shards.size());
   OrderedJson weight_map = OrderedJson::object();
+  const auto weights_of = [&](const Shard& shard) {
+    return std::span(weights).subspan(shard.begin, shard.end - shard.begin);
+  };
   for (size_t i = 0; i < shards.size(); ++i) {
     const std::string name = shard_name(i, shards.size());
-    const std::span<const OutputWeight> shard =
-        std::span(weights).subspan(shards[i].begin, shards[i].end - shards[i].begin);
-    for (const OutputWeight& weight : shard) {
+    for (const OutputWeight& weight : weights_of(shards[i])) {
       for (const TensorInfo& info : weight.infos) weight_map[info.name] = name;
+      if (quantizer.calibrated())
+        quantizer.calibrated()->expect({weight.tensor, weight.scheme.has_value()},
+                                       staging.path() / name);
     }
+  }
+  for (size_t i = 0; i < shards.size(); ++i) {
+    const std::string name = shard_name(i, shards.size());
+    const std::span<const OutputWeight> shard = weights_of(shards[i]);
     std::error_code absent;
     if (fs::is_regular_file(staging.path() / name, absent)) {  // an earlier run finished it
       ++result.num_resumed;

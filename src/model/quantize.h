@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "model/calibrator.h"
 #include "model/quantization.h"
 
 namespace erne {
@@ -17,6 +19,8 @@ struct QuantizeOptions {
   std::filesystem::path output;  ///< a folder that does not exist, is empty, or (with force) holds
                                  ///< a model
   QuantizationPlan plan;
+  /// Runs text through the model and chooses codes by it; absent: every weight is rounded alone.
+  std::optional<CalibrationOptions> calibration = {};
   uint64_t max_shard_bytes = 5'000'000'000;
   int num_threads = 0;  ///< 0: all cores
   bool force = false;
@@ -25,13 +29,14 @@ struct QuantizeOptions {
   std::function<void(const std::string& file)> file_done = {};
 };
 
-/// How close the codes of one tensor are to its numbers.
+/// How close the codes of one tensor are to its numbers. AWQ scales are divided out first.
 struct TensorError {
   std::string name;
   std::string scheme;
-  double snr_db = 0;   ///< 10 log10(sum w^2 / sum (w - codes)^2)
-  double largest = 0;  ///< largest |w - codes|
-  uint64_t bytes = 0;  ///< codes, scales and mins
+  double snr_db = 0;                       ///< 10 log10(sum w^2 / sum (w - codes)^2)
+  double largest = 0;                      ///< largest |w - codes|
+  uint64_t bytes = 0;                      ///< codes, scales and mins
+  std::optional<OutputError> output = {};  ///< with calibration
 };
 
 struct QuantizeResult {

@@ -5,7 +5,9 @@
 
 #include "base/error.h"
 #include "model/community_tensors.h"
+#include "model/paddle_tensors.h"
 #include "model/stored_codes.h"
+#include "quant/hadamard.h"
 
 namespace erne {
 namespace {
@@ -20,18 +22,24 @@ namespace {
 QuantizedTensors take_quantized(std::vector<SourceTensor>& sources, const TextConfig& config) {
   QuantizedTensors result;
   if (config.quantization.method == QuantizationConfig::Method::kNone) return result;
+  if (config.quantization.method == QuantizationConfig::Method::kPaddle)
+    return take_paddle(sources, config);
   if (config.quantization.method != QuantizationConfig::Method::kErne)
     return take_community(sources, config);
   std::unordered_map<std::string, StoredCodeParts> found;
   std::vector<SourceTensor> others;
   for (const SourceTensor& source : sources) {
+    std::string_view name = source.stored->info.name;
+    if (const auto part = find_part(name)) found[std::string(name)].*part = source;
+  }
+  for (const SourceTensor& source : sources) {
     const TensorInfo& info = source.stored->info;
-    const std::string_view name = info.name;
-    if (name.ends_with(kScaleSuffix)) {
-      found[std::string(name.substr(0, name.size() - kScaleSuffix.size()))].scales = source;
-    } else if (name.ends_with(kMinSuffix)) {
-      found[std::string(name.substr(0, name.size() - kMinSuffix.size()))].mins = source;
-    } else if (holds_codes(info.dtype)) {
+    std::string_view name = info.name;
+    if (find_part(name) != nullptr) continue;
+    const auto parts = found.find(info.name);
+    const bool words =
+        info.dtype == DType::kU16 && parts != found.end() && parts->second.super.has_value();
+    if (words || holds_codes(info.dtype)) {
       found[info.name].codes = source;
     } else {
       others.push_back(source);
@@ -47,17 +55,13 @@ QuantizedTensors take_quantized(std::vector<SourceTensor>& sources, const TextCo
     const auto it = found.find(tensor.name);
     if (it == found.end()) continue;
     const StoredCodeParts& parts = it->second;
-    if (!parts.codes) corrupt(parts.scales ? *parts.scales : *parts.mins, "has no codes beside it");
+    if (!parts.codes) corrupt(parts.any(), "has no codes beside it");
     if (tensor.kind != TensorKind::kLinear) corrupt(*parts.codes, "may not be quantised");
     result.emplace(tensor.name, open_codes(parts, tensor));
     found.erase(it);
   }
   if (!found.empty()) {
-    const StoredCodeParts& parts = found.begin()->second;
-    corrupt(parts.codes    ? *parts.codes
-            : parts.scales ? *parts.scales
-                           : *parts.mins,
-            "has no place in the model that config.json describes");
+    corrupt(found.begin()->second.any(), "has no place in the model that config.json describes");
   }
   sources = std::move(others);
   return result;
@@ -67,6 +71,11 @@ float code_value(const CodeFormat& format, int8_t code, float scale, float min) 
   const float value = format.type == CodeType::kFp8 ? to_f32(f8e4m3{static_cast<uint8_t>(code)})
                                                     : static_cast<float>(code);
   return std::fma(scale, value, min);
+}
+
+void unrotate(const CodeFormat& format, std::span<float> row) {
+  // The weight of x is H times that of x H: H is symmetric.
+  if (format.rotation > 1) hadamard(row.data(), static_cast<int64_t>(row.size()), format.rotation);
 }
 
 void dequantize_row(const CodeRows& rows, int64_t row, float* dst) {
@@ -79,6 +88,7 @@ void dequantize_row(const CodeRows& rows, int64_t row, float* dst) {
   rows.read(row, codes.data(), scales.data(), mins.data());
   for (size_t i = 0; i < cols; ++i)
     dst[i] = code_value(rows.format(), codes[i], scales[i / group], mins[i / group]);
+  unrotate(rows.format(), {dst, cols});
 }
 
 }  // namespace erne

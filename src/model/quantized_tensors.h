@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -21,6 +22,9 @@ QuantizedTensors take_quantized(std::vector<SourceTensor>& sources, const TextCo
 
 /// The number that a code stands for.
 float code_value(const CodeFormat& format, int8_t code, float scale, float min);
+
+/// A row of code_values as numbers that meet inputs which are not rotated.
+void unrotate(const CodeFormat& format, std::span<float> row);
 
 /// Row `row` as numbers, into dst [cols].
 void dequantize_row(const CodeRows& rows, int64_t row, float* dst);

@@ -52,6 +52,7 @@ class SequenceRunner {
   int64_t max_tokens_ = 0, max_rows_ = 0;  // what the arena holds
   int32_t max_blocks_ = 1;
   std::vector<Sequence> sequences_;
+  std::vector<float> logits_;  // of the last step, where the device has memory of its own
   std::vector<int32_t> ids_, positions_, start_, context_, table_, rows_;
 };
 

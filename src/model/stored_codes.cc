@@ -1,10 +1,14 @@
 #include "model/stored_codes.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
 #include <utility>
 
 #include "base/error.h"
 #include "base/thread_pool.h"
+#include "model/stored_ccq.h"
 
 namespace erne {
 namespace {
@@ -19,6 +23,8 @@ DType code_dtype(CodeType type) {
     case CodeType::kInt4:
       return DType::kU8;
     case CodeType::kFp8:
+    case CodeType::kCcq25:
+    case CodeType::kCcq2:
       break;
   }
   return DType::kF8E4M3;
@@ -28,8 +34,14 @@ DType code_dtype(CodeType type) {
 class StoredCodes final : public CodeRows {
  public:
   StoredCodes(CodeFormat format, int64_t rows, int64_t cols, const std::byte* codes,
-              const std::byte* scales, const std::byte* mins)
-      : CodeRows(format, rows, cols), codes_(codes), scales_(scales), mins_(mins) {}
+              const std::byte* scales, const std::byte* mins, float input_absmax)
+      : CodeRows(format, rows, cols),
+        codes_(codes),
+        scales_(scales),
+        mins_(mins),
+        input_absmax_(input_absmax) {}
+
+  float input_absmax() const override { return input_absmax_; }
 
   void read(int64_t row, int8_t* codes, float* scales, float* mins) const override {
     const bool packed = format().type == CodeType::kInt4;
@@ -59,6 +71,7 @@ class StoredCodes final : public CodeRows {
   const std::byte* codes_;
   const std::byte* scales_;
   const std::byte* mins_;
+  float input_absmax_;
 };
 
 std::optional<CodeType> code_type(DType dtype) {
@@ -97,6 +110,41 @@ int32_t find_group(const SourceTensor& scales, int64_t cols, int64_t rows) {
                       info.shape_text(), rows, cols, rows));
 }
 
+bool wants_inputs(const CodeFormat& format) {
+  return format.rotation > 1 || format.inputs != Inputs::kFull;
+}
+
+// What NAME.inputs says.
+void read_inputs(const SourceTensor& source, int64_t cols, CodeFormat& format) {
+  const TensorInfo& info = source.stored->info;
+  if (info.dtype != DType::kI32 || info.shape != std::vector<int64_t>{2})
+    corrupt(source,
+            fmt::format("is {} {}; int32 [2] is valid", dtype_name(info.dtype), info.shape_text()));
+  std::array<int32_t, 2> values;
+  std::memcpy(values.data(), source.stored->data, sizeof(values));
+  const auto [rotation, inputs] = values;
+  const bool whole_rows = format.type != CodeType::kFp8 && format.group == 0 && !format.has_min;
+  if (rotation < 1 || !std::has_single_bit(static_cast<uint32_t>(rotation)) || cols % rotation != 0)
+    corrupt(source,
+            fmt::format("rotates {} inputs in blocks of {}; powers of two that divide their "
+                        "number are valid",
+                        cols, rotation));
+  if (inputs < 0 || inputs > static_cast<int32_t>(whole_rows ? Inputs::kInt8Row : Inputs::kInt8))
+    corrupt(source,
+            fmt::format("rounds the inputs by rule {}, which such weights have not", inputs));
+  format.rotation = rotation;
+  format.inputs = static_cast<Inputs>(inputs);
+}
+
+float read_absmax(const SourceTensor& source, const CodeFormat& format) {
+  const TensorInfo& info = source.stored->info;
+  float absmax = 0;
+  if (info.dtype == DType::kF32 && info.shape == std::vector<int64_t>{1})
+    std::memcpy(&absmax, source.stored->data, sizeof(absmax));
+  if (absmax >= 0x1p-96F && absmax < 0x1p96F && format.inputs == Inputs::kInt8Row) return absmax;
+  corrupt(source, "is not the range of inputs with one scale: float32 [1], positive");
+}
+
 int64_t code_row_bytes(const CodeFormat& format, int64_t cols) {
   return format.type == CodeType::kInt4 ? (cols + 1) / 2 : cols;
 }
@@ -116,22 +164,54 @@ void store_codes(const CodeFormat& format, const std::vector<int8_t>& codes, std
 
 }  // namespace
 
+const SourceTensor& StoredCodeParts::any() const {
+  for (const auto* part :
+       {&codes, &scales, &mins, &inputs, &input_absmax, &super, &code_scale, &code_zp}) {
+    if (*part) return **part;
+  }
+  ERNE_CHECK(false, "a weight without parts");
+}
+
+std::optional<SourceTensor> StoredCodeParts::*find_part(std::string_view& name) {
+  using Part = std::optional<SourceTensor> StoredCodeParts::*;
+  constexpr std::array<std::pair<std::string_view, Part>, 7> kSuffixes{
+      {{kScaleSuffix, &StoredCodeParts::scales},
+       {kMinSuffix, &StoredCodeParts::mins},
+       {kInputsSuffix, &StoredCodeParts::inputs},
+       {kInputAbsmaxSuffix, &StoredCodeParts::input_absmax},
+       {kSuperSuffix, &StoredCodeParts::super},
+       {kCodeScaleSuffix, &StoredCodeParts::code_scale},
+       {kCodeZpSuffix, &StoredCodeParts::code_zp}}};
+  for (const auto& [suffix, part] : kSuffixes) {
+    if (!name.ends_with(suffix)) continue;
+    name.remove_suffix(suffix.size());
+    return part;
+  }
+  return nullptr;
+}
+
 bool holds_codes(DType dtype) { return code_type(dtype).has_value(); }
 
 std::vector<TensorInfo> code_infos(const std::string& name, const CodeRows& rows) {
   const CodeFormat& format = rows.format();
+  if (is_ccq(format.type)) return ccq_infos(name, rows);
   const std::vector<int64_t> scales = {rows.rows(), format.groups(rows.cols())};
   std::vector<TensorInfo> infos = {
       {name, code_dtype(format.type), {rows.rows(), code_row_bytes(format, rows.cols())}},
       {fmt::format("{}{}", name, kScaleSuffix), format.scale_type, scales}};
   if (format.has_min)
     infos.push_back({fmt::format("{}{}", name, kMinSuffix), format.scale_type, scales});
+  if (wants_inputs(format))
+    infos.push_back({fmt::format("{}{}", name, kInputsSuffix), DType::kI32, {2}});
+  if (rows.input_absmax() > 0)
+    infos.push_back({fmt::format("{}{}", name, kInputAbsmaxSuffix), DType::kF32, {1}});
   return infos;
 }
 
 void write_codes(const CodeRows& rows, ThreadPool& pool, SafetensorsWriter& writer,
                  const RowObserver& observer) {
   const CodeFormat& format = rows.format();
+  if (is_ccq(format.type)) return write_ccq(rows, pool, writer, observer);
   const int64_t cols = rows.cols();
   const int64_t groups = format.groups(cols);
   const int64_t row_bytes = code_row_bytes(format, cols);
@@ -158,11 +238,16 @@ void write_codes(const CodeRows& rows, ThreadPool& pool, SafetensorsWriter& writ
     convert_from_f32(values->data(), format.scale_type, bytes.data(), values->size());
     writer.write(bytes.data(), bytes.size());
   }
+  const std::array<int32_t, 2> inputs{format.rotation, static_cast<int32_t>(format.inputs)};
+  if (wants_inputs(format)) writer.write(inputs.data(), sizeof(inputs));
+  const float absmax = rows.input_absmax();
+  if (absmax > 0) writer.write(&absmax, sizeof(absmax));
 }
 
 std::shared_ptr<const CodeRows> open_codes(const StoredCodeParts& parts,
                                            const ExpectedTensor& wanted) {
   const SourceTensor& codes = *parts.codes;
+  if (parts.super) return open_ccq(parts, wanted);
   const TensorInfo& info = codes.stored->info;
   CodeFormat format;
   format.type = *code_type(info.dtype);
@@ -187,9 +272,13 @@ std::shared_ptr<const CodeRows> open_codes(const StoredCodeParts& parts,
       corrupt(*parts.mins, "does not match its scales in shape and dtype, or belongs to fp8 codes");
     }
   }
+  if (parts.code_scale || parts.code_zp)
+    corrupt(parts.code_scale ? *parts.code_scale : *parts.code_zp, "needs a .super beside it");
+  if (parts.inputs) read_inputs(*parts.inputs, wanted.cols, format);
+  const float absmax = parts.input_absmax ? read_absmax(*parts.input_absmax, format) : 0;
   return std::make_shared<StoredCodes>(format, wanted.rows, wanted.cols, codes.stored->data,
                                        parts.scales->stored->data,
-                                       format.has_min ? parts.mins->stored->data : nullptr);
+                                       format.has_min ? parts.mins->stored->data : nullptr, absmax);
 }
 
 }  // namespace erne

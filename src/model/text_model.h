@@ -21,16 +21,21 @@ struct LoadOptions {
   DType dtype = DType::kBF16;  ///< compute and weight type: kF32 or kBF16
   bool show_progress = false;
   QuantizationPlan quantization = {};  ///< rounds weights that the checkpoint holds as numbers
-  /// Of quantised linears; absent: as a packed folder says, else kFull.
+  /// Of quantised linears; absent: as a packed folder was packed, else as their scheme says.
   std::optional<Inputs> inputs = {};
-  /// Type of KvCacheSpec; absent: dtype.
+  /// Type of KvCacheSpec; absent: see resolve_cache_dtype().
   std::optional<DType> cache_dtype = {};
   /// Of a packed folder's linears; absent: mapped where the mapping has huge pages, else copied.
   std::optional<WeightPlace> place = {};
 };
 
-/// Sees the f32 residual stream [T, H] entering layer `layer`; layer == num_layers means the state
-/// after model.norm.
+/// The type of the KV cache where none is named: what the checkpoint was calibrated for, int8 for
+/// weights of w4a8 (W4A8C8), else the type of the computation. Throws Error{kUnsupported} for a
+/// float32 cache of another computation.
+DType resolve_cache_dtype(const Checkpoint& checkpoint, const LoadOptions& options);
+
+/// Sees the f32 residual stream [T, H] entering layer `layer`, in host memory for as long as the
+/// call lasts; layer == num_layers means the state after model.norm.
 using HiddenObserver = std::function<void(int layer, const Tensor& hidden)>;
 
 /// Called after each layer: whoever watches a long step knows that it gets on.
@@ -38,7 +43,8 @@ using LayerDone = std::function<void()>;
 
 class TextModel {
  public:
-  /// Packs all weights; the embedding table stays in the mapped checkpoint, which the model keeps.
+  /// Packs all weights; a device of the host's memory leaves the embedding table in the mapped
+  /// checkpoint, which the model keeps.
   /// Throws Error naming file, tensor and cause for missing, misshapen or contradicting ones.
   static std::unique_ptr<TextModel> load(std::shared_ptr<const Checkpoint> checkpoint,
                                          Device& device, const LoadOptions& options);
@@ -59,8 +65,8 @@ class TextModel {
   size_t arena_bytes(int64_t num_tokens, int64_t num_logit_rows) const;
 
   /// Runs one step: writes the batch's keys and values to the cache and returns f32 logits
-  /// [batch.logit_rows.size(), V] in ctx.arena, in host-readable memory. Positions and block tables
-  /// must be valid (the caller's invariant).
+  /// [batch.logit_rows.size(), V] in host memory, valid until the device's next step. Positions and
+  /// block tables must be valid (the caller's invariant).
   Tensor forward(Ctx& ctx, const Batch& batch, KvCache& cache, const HiddenObserver& observer = {},
                  const LayerDone& layer_done = {}) const;
 

@@ -10,7 +10,6 @@
 namespace erne {
 namespace {
 
-constexpr double kF32Bound = 5e-6;        // of the largest |logit| (goldens/README.md)
 constexpr double kBf16ErrorFactor = 1.2;  // of the reference's own bf16 error (spec text.md 8)
 constexpr double kBf16DefaultBound =
     0.005;                              // of the largest |logit|: 1.2 x 0.0176 / 4.2 measured there
@@ -188,15 +187,15 @@ void judge_finite(const SequenceReport& r, std::vector<std::string>& broken) {
   broken.push_back(fmt::format("sequence {}: a logit is infinite or not a number", r.name));
 }
 
-void judge_f32(const SequenceReport& r, std::vector<std::string>& broken) {
-  if (r.has_logits && !(r.max_error <= kF32Bound * r.max_logit)) {
+void judge_f32(const SequenceReport& r, double bound, std::vector<std::string>& broken) {
+  if (r.has_logits && !(r.max_error <= bound * r.max_logit)) {
     broken.push_back(fmt::format("sequence {}: largest error {:.3g} exceeds {:.0e} x {:.4g}",
-                                 r.name, r.max_error, kF32Bound, r.max_logit));
+                                 r.name, r.max_error, bound, r.max_logit));
   }
-  if (!(r.hidden_error <= kF32Bound)) {
+  if (!(r.hidden_error <= bound)) {
     broken.push_back(fmt::format(
         "sequence {}: largest error of a hidden state is {:.3g} of its largest value, above {:.0e}",
-        r.name, r.hidden_error, kF32Bound));
+        r.name, r.hidden_error, bound));
   }
   if (r.greedy_equal != r.greedy_tokens) {
     broken.push_back(fmt::format("sequence {}: greedy ids differ after {} of {} tokens", r.name,
@@ -251,7 +250,7 @@ VerifyReport verify(const TextModel& model, Device& device, const Golden& golden
   for (Track& t : tracks) report.sequences.push_back(finish(t));
   for (const SequenceReport& r : report.sequences) judge_finite(r, report.broken);
   if (model.dtype() == DType::kF32) {
-    for (const SequenceReport& r : report.sequences) judge_f32(r, report.broken);
+    for (const SequenceReport& r : report.sequences) judge_f32(r, options.f32_bound, report.broken);
   } else {
     judge_bf16(report, golden, report.broken);
   }

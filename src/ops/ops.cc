@@ -1,6 +1,8 @@
 // Checks and dispatch; the only place where shapes are verified before a device trusts them.
 #include "ops/ops.h"
 
+#include <utility>
+
 #include "base/error.h"
 
 namespace erne::ops {
@@ -20,12 +22,14 @@ bool takes(DType cache, DType rows) {
   return rows == DType::kF32 || (rows == DType::kBF16 && cache != DType::kF32);
 }
 
-void check_qkv(const Tensor& qkv, const Batch& batch, int num_heads, const KvCacheSpec& spec) {
+void check_qkv(const Tensor& qkv, const Batch& batch, int num_heads, const KvChannels* channels,
+               const KvCacheSpec& spec) {
   const int64_t width = int64_t{num_heads + 2 * spec.kv_heads} * spec.head_dim;
   ERNE_CHECK(qkv.shape == Shape({batch.num_tokens(), width}) && takes(spec.dtype, qkv.dtype),
              "qkv {} {} for {} heads, {} kv heads of {} in {}", qkv.shape.str(),
              dtype_name(qkv.dtype), num_heads, spec.kv_heads, spec.head_dim,
              dtype_name(spec.dtype));
+  ERNE_CHECK(spec.fixed_scales == (channels != nullptr));
   ERNE_CHECK(num_heads % spec.kv_heads == 0, "{} heads, {} kv heads", num_heads, spec.kv_heads);
 }
 
@@ -34,26 +38,28 @@ T* take(Ctx& ctx, DType dtype, int64_t count) {
   return ctx.arena.take(dtype, {count}).ptr<T>();
 }
 
-void check_experts(std::span<const Linear> experts, const Routing& routing, LinearKind kind) {
-  ERNE_CHECK(static_cast<int64_t>(experts.size()) == routing.num_experts && !experts.empty());
-  ERNE_CHECK(experts[0].kind == kind);
+const Linear& first_expert(const Experts& experts, const Routing& routing, LinearKind kind) {
+  const std::vector<Linear>& linears = experts.linears;
+  ERNE_CHECK(static_cast<int64_t>(linears.size()) == routing.num_experts && !linears.empty());
+  ERNE_CHECK(linears[0].kind == kind);
+  return linears[0];
 }
 
 }  // namespace
 
-Tensor embed(Ctx& ctx, const MatrixView& table, std::span<const int32_t> ids) {
-  const Tensor x = ctx.arena.take(DType::kF32, {static_cast<int64_t>(ids.size()), table.cols});
+Tensor embed(Ctx& ctx, const Embedding& table, std::span<const int32_t> ids) {
+  const Tensor x = ctx.arena.take(DType::kF32, {static_cast<int64_t>(ids.size()), table.view.cols});
   ctx.device.embed(table, ids, x);
   return x;
 }
 
-Tensor rms_norm(Ctx& ctx, const Tensor& x, std::span<const float> w, float eps, DType dtype,
+Tensor rms_norm(Ctx& ctx, const Tensor& x, const Buffer& w, float eps, DType dtype,
                 std::span<const int32_t> rows) {
-  ERNE_CHECK(x.dtype == DType::kF32 && static_cast<int64_t>(w.size()) == x.dim(1), "x {}, w [{}]",
-             x.shape.str(), w.size());
+  ERNE_CHECK(x.dtype == DType::kF32 && std::cmp_equal(w.size() / sizeof(float), x.dim(1)),
+             "x {}, w of {} bytes", x.shape.str(), w.size());
   const int64_t count = rows.empty() ? x.dim(0) : static_cast<int64_t>(rows.size());
   const Tensor y = ctx.arena.take(dtype, {count, x.dim(1)});
-  ctx.device.rms_norm(x, rows, w.data(), eps, y);
+  ctx.device.rms_norm(x, rows, w.as<float>(), eps, y);
   return y;
 }
 
@@ -85,13 +91,13 @@ Tensor gated_linear(Ctx& ctx, const Tensor& x, const Linear& w) {
 
 void rope_store(Ctx& ctx, const Tensor& qkv, const Batch& batch, const RopeArgs& args,
                 KvCache& cache) {
-  check_qkv(qkv, batch, args.num_heads, cache.spec);
+  check_qkv(qkv, batch, args.num_heads, args.channels, cache.spec);
   ctx.device.rope_store(qkv, batch, args, cache);
 }
 
 Tensor attention(Ctx& ctx, const Tensor& qkv, const Batch& batch, const AttentionArgs& args,
                  const KvCache& cache) {
-  check_qkv(qkv, batch, args.num_heads, cache.spec);
+  check_qkv(qkv, batch, args.num_heads, args.channels, cache.spec);
   const Tensor out = ctx.arena.take(
       qkv.dtype, {batch.num_tokens(), int64_t{args.num_heads} * cache.spec.head_dim});
   ctx.device.attention(qkv, batch, args, cache, out);
@@ -115,21 +121,19 @@ Routing route(Ctx& ctx, const Tensor& h, const RouterArgs& args) {
   return r;
 }
 
-Tensor expert_gated_linear(Ctx& ctx, const Tensor& h, std::span<const Linear> experts,
+Tensor expert_gated_linear(Ctx& ctx, const Tensor& h, const Experts& experts,
                            const Routing& routing) {
-  check_experts(experts, routing, LinearKind::kGateUp);
-  ERNE_CHECK(h.dim(0) == routing.num_tokens && h.dim(1) == experts[0].k &&
-             h.dtype == experts[0].dtype);
-  const Tensor y = ctx.arena.take(h.dtype, {routing.num_tokens * routing.top_k, experts[0].n / 2});
+  const Linear& w = first_expert(experts, routing, LinearKind::kGateUp);
+  ERNE_CHECK(h.dim(0) == routing.num_tokens && h.dim(1) == w.k && h.dtype == w.dtype);
+  const Tensor y = ctx.arena.take(h.dtype, {routing.num_tokens * routing.top_k, w.n / 2});
   ctx.device.expert_linear(h, ExpertRows::kByToken, experts, routing, Epilogue::kSiluMul, y);
   return y;
 }
 
-Tensor expert_linear(Ctx& ctx, const Tensor& x, std::span<const Linear> experts,
-                     const Routing& routing) {
-  check_experts(experts, routing, LinearKind::kPlain);
-  ERNE_CHECK(x.dim(0) == routing.num_tokens * routing.top_k && x.dim(1) == experts[0].k);
-  const Tensor y = ctx.arena.take(DType::kF32, {x.dim(0), experts[0].n});
+Tensor expert_linear(Ctx& ctx, const Tensor& x, const Experts& experts, const Routing& routing) {
+  const Linear& w = first_expert(experts, routing, LinearKind::kPlain);
+  ERNE_CHECK(x.dim(0) == routing.num_tokens * routing.top_k && x.dim(1) == w.k);
+  const Tensor y = ctx.arena.take(DType::kF32, {x.dim(0), w.n});
   ctx.device.expert_linear(x, ExpertRows::kBySlot, experts, routing, Epilogue::kStore, y);
   return y;
 }

@@ -16,11 +16,11 @@
 namespace erne::ops {
 
 /// x[t, :] = table[ids[t], :].  -> f32 [T, H]
-Tensor embed(Ctx& ctx, const MatrixView& table, std::span<const int32_t> ids);
+Tensor embed(Ctx& ctx, const Embedding& table, std::span<const int32_t> ids);
 
-/// y[r, :] = x[rows[r], :] / sqrt(mean(x^2) + eps) * w; no rows means all of x.  x f32 [T, H] ->
-/// dtype [rows or T, H]
-Tensor rms_norm(Ctx& ctx, const Tensor& x, std::span<const float> w, float eps, DType dtype,
+/// y[r, :] = x[rows[r], :] / sqrt(mean(x^2) + eps) * w; no rows means all of x.  x f32 [T, H], w
+/// f32 [H] -> dtype [rows or T, H]
+Tensor rms_norm(Ctx& ctx, const Tensor& x, const Buffer& w, float eps, DType dtype,
                 std::span<const int32_t> rows = {});
 
 /// y = x w^T + bias.  x [M, k] in w.dtype -> dtype [M, n]
@@ -48,12 +48,11 @@ Routing route(Ctx& ctx, const Tensor& h, const RouterArgs& args);
 
 /// Every chosen (token, expert) pair through that expert's gated_linear.  h [T, H] -> [T * top_k,
 /// I], grouped by expert
-Tensor expert_gated_linear(Ctx& ctx, const Tensor& h, std::span<const Linear> experts,
+Tensor expert_gated_linear(Ctx& ctx, const Tensor& h, const Experts& experts,
                            const Routing& routing);
 
 /// Every grouped row through its expert's linear.  x [T * top_k, I] -> f32 [T * top_k, H]
-Tensor expert_linear(Ctx& ctx, const Tensor& x, std::span<const Linear> experts,
-                     const Routing& routing);
+Tensor expert_linear(Ctx& ctx, const Tensor& x, const Experts& experts, const Routing& routing);
 
 /// residual[t, :] += sum over choices of weight * y.  y as expert_linear gives it
 void expert_combine(Ctx& ctx, const Tensor& y, const Routing& routing, const Tensor& residual);

@@ -70,21 +70,43 @@ class AffineRows final : public CodeRows {
   Base base_;
 };
 
+// A scale (and min) for every column, so that it does not matter which group a column is of.
+class ScatteredRows final : public CodeRows {
+ public:
+  ScatteredRows(Affine affine, CodeFormat format, int64_t rows, int64_t cols)
+      : CodeRows(format, rows, cols), affine_(std::move(affine)) {}
+
+  void read(int64_t row, int8_t* codes, float* scales, float* mins) const override {
+    for (int64_t k = 0; k < cols(); ++k) {
+      const auto at =
+          static_cast<size_t>(row * affine_.groups() + affine_.group_of[static_cast<size_t>(k)]);
+      const int zero = affine_.zeros.empty() ? affine_.half() : affine_.zeros[at];
+      const int base = format().has_min ? affine_.half() : zero;
+      codes[k] = static_cast<int8_t>(affine_.value(row, k) - base);
+      scales[k] = affine_.scales[at];
+      if (format().has_min) mins[k] = static_cast<float>(base - zero) * scales[k];
+    }
+  }
+
+ private:
+  Affine affine_;
+};
+
 }  // namespace
 
 std::unique_ptr<CodeRows> affine_rows(Affine affine, int64_t rows, int64_t cols) {
   using Base = AffineRows::Base;
-  if (scattered(affine)) {
-    fail(Code::kUnsupported,
-         "{}: columns of a group are scattered (activation order); such a matrix has no rows of "
-         "codes and must be dequantised",
-         affine.name);
-  }
   const int bits = affine.codes.bits;
+  const bool is_symmetric = symmetric(affine, rows, cols);
+  if (scattered(affine)) {
+    // Without mins the codes are q - z, which 8 bits hold unless q itself has 8.
+    const CodeFormat format{CodeType::kInt8, 1, bits == 8 && !is_symmetric, DType::kF32};
+    return std::make_unique<ScatteredRows>(std::move(affine), format, rows, cols);
+  }
   CodeFormat format{bits <= 4 ? CodeType::kInt4 : CodeType::kInt8, device_group(affine, cols),
                     false, affine.scale_type};
   Base base = Base::kHalf;
-  if (!symmetric(affine, rows, cols)) {
+  if (!is_symmetric) {
     if (affine.scale_type == DType::kF32 && bits < 8) {
       format.type = CodeType::kInt8;
       base = Base::kZero;
@@ -95,21 +117,6 @@ std::unique_ptr<CodeRows> affine_rows(Affine affine, int64_t rows, int64_t cols)
     }
   }
   return std::make_unique<AffineRows>(std::move(affine), format, base, rows, cols);
-}
-
-std::vector<float> affine_values(const Affine& affine, int64_t rows, int64_t cols) {
-  std::vector<float> values;
-  values.reserve(static_cast<size_t>(rows * cols));
-  for (int64_t n = 0; n < rows; ++n) {
-    for (int64_t k = 0; k < cols; ++k) {
-      const int64_t group =
-          affine.group_of.empty() ? k / affine.group : affine.group_of[static_cast<size_t>(k)];
-      const auto at = static_cast<size_t>(n * affine.groups() + group);
-      const int zero = affine.zeros.empty() ? affine.half() : affine.zeros[at];
-      values.push_back(static_cast<float>(affine.value(n, k) - zero) * affine.scales[at]);
-    }
-  }
-  return values;
 }
 
 }  // namespace erne

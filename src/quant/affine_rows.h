@@ -37,11 +37,9 @@ struct Affine {
 /// Symmetric (every zero point is 2^(bits - 1)): int4 or int8 codes q - z with the file's scales.
 /// Otherwise, with 16-bit scales, codes with f32 mins -z s, and with f32 scales int8 codes q - z;
 /// both have the file's values exactly. (8 bits with f32 scales take mins; their products are
-/// rounded, within 2^-15 of a scale.) Groups become 32, 64, 128 or the row. Throws
-/// Error{kUnsupported} for other groups and for groups whose columns are scattered.
+/// rounded, within 2^-15 of a scale.) Groups become 32, 64, 128 or the row; where a group's columns
+/// are scattered, every column gets its scale: groups of 1, int8. Throws Error{kUnsupported} for
+/// other groups.
 std::unique_ptr<CodeRows> affine_rows(Affine affine, int64_t rows, int64_t cols);
-
-/// The values [rows, cols], whatever the groups.
-std::vector<float> affine_values(const Affine& affine, int64_t rows, int64_t cols);
 
 }  // namespace erne

@@ -1,84 +1,116 @@
 // The decoders. Encoders: ccq_encode.cc.
 #include "quant/ccq.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 
 namespace erne {
 namespace {
 
-constexpr int64_t kGroup = 64;
 constexpr int kWords = 10;  // of a WINT2.5 group
+constexpr int kBytes = 16;  // of a WINT2 group
 constexpr std::array<int, 7> kShifts25{13, 11, 9, 6, 4, 2, 0};
 
-void check_cols(int64_t rows, int64_t cols, int64_t multiple, const std::string& name) {
-  check_matrix(rows, cols);
-  if (cols % multiple != 0) {
-    fail(Code::kCorrupt, "{}: {} inputs; this format needs a multiple of {}", name, cols, multiple);
-  }
+int64_t groups_of(int64_t cols) { return (cols + kCcqGroup - 1) / kCcqGroup; }
+
+CodeFormat format_of(CodeType type) {
+  return {type, static_cast<int32_t>(kCcqGroup), false, DType::kF32};
 }
 
-class Ccq25Rows final : public CodeRows {
+// Rows that are read as they are stored and decoded from that.
+class EncodedRows : public CodeRows {
  public:
-  Ccq25Rows(RawTensor words, RawTensor super, int64_t rows, int64_t cols)
-      : CodeRows({CodeType::kInt4, kGroup, false, DType::kF32}, rows, cols),
-        words_(std::move(words)),
-        super_(std::move(super)) {}
+  using CodeRows::CodeRows;
 
-  void read(int64_t row, int8_t* codes, float* scales, float* /*mins*/) const override {
-    const float super = to_f32(super_.at<bf16>(row));
-    for (int64_t g = 0; g < cols() / kGroup; ++g) {
-      int8_t* group = codes + g * kGroup;
-      for (int w = 0; w < kWords - 1; ++w) {
-        const std::array<int8_t, 7> values = ccq25_word(word(g, w, row));
-        for (size_t i = 0; i < values.size(); ++i) group[7 * w + static_cast<int>(i)] = values[i];
-      }
-      const uint16_t last = word(g, kWords - 1, row);
-      group[kGroup - 1] = static_cast<int8_t>((last >> 13) - 4);
-      scales[g] = static_cast<float>(last & 0x1FFF) * super;
+  void read(int64_t row, int8_t* codes, float* scales, float* /*mins*/) const final {
+    std::vector<uint8_t> bytes(static_cast<size_t>(ccq_row_bytes(format().type, cols())));
+    const CcqConstants constants = read_ccq(row, bytes.data());
+    ccq_decode_row(format().type, bytes.data(), constants, cols(), codes, scales);
+  }
+};
+
+class Ccq25Rows final : public EncodedRows {
+ public:
+  Ccq25Rows(Ccq25Tensors tensors, int64_t rows, int64_t cols)
+      : EncodedRows(format_of(CodeType::kCcq25), rows, cols), tensors_(std::move(tensors)) {}
+
+  CcqConstants read_ccq(int64_t row, uint8_t* bytes) const override {
+    for (int64_t i = 0; i < groups_of(cols()) * kWords; ++i) {
+      const auto word = tensors_.words.at<uint16_t>(i * rows() + row);
+      bytes[2 * i] = static_cast<uint8_t>(word & 0xFF);
+      bytes[2 * i + 1] = static_cast<uint8_t>(word >> 8);
     }
+    return {.super = to_f32(tensors_.super.at<bf16>(row))};
   }
 
  private:
-  uint16_t word(int64_t group, int index, int64_t row) const {
-    return words_.at<uint16_t>((group * kWords + index) * rows() + row);
-  }
-
-  RawTensor words_;
-  RawTensor super_;
+  Ccq25Tensors tensors_;
 };
 
-class Ccq2Rows final : public CodeRows {
+class Ccq2Rows final : public EncodedRows {
  public:
   Ccq2Rows(Ccq2Tensors tensors, int64_t rows, int64_t cols)
-      : CodeRows({CodeType::kInt8, kGroup, false, DType::kF32}, rows, cols),
-        tensors_(std::move(tensors)) {}
+      : EncodedRows(format_of(CodeType::kCcq2), rows, cols), tensors_(std::move(tensors)) {}
 
-  void read(int64_t row, int8_t* codes, float* scales, float* /*mins*/) const override {
-    const auto book =
-        ccq2_book(tensors_.code_scale.at<float>(row), tensors_.code_zp.at<float>(row));
-    const float super = to_f32(tensors_.super.at<bf16>(row));
-    for (int64_t i = 0; i < cols() / 4; ++i) {
-      const std::array<int8_t, 4>& values = book[tensors_.codes.at<uint8_t>(i * rows() + row)];
-      for (size_t j = 0; j < 4; ++j) codes[4 * i + static_cast<int64_t>(j)] = values[j];
-    }
-    for (int64_t i = 0; i < cols() / (2 * kGroup); ++i) {
-      const uint8_t local = tensors_.local.at<uint8_t>(i * rows() + row);
-      scales[2 * i] = static_cast<float>(local >> 4) * super;
-      scales[2 * i + 1] = static_cast<float>(local & 15) * super;
-    }
+  CcqConstants read_ccq(int64_t row, uint8_t* bytes) const override {
+    const int64_t groups = groups_of(cols());
+    for (int64_t i = 0; i < groups * kBytes; ++i)
+      *bytes++ = tensors_.codes.at<uint8_t>(i * rows() + row);
+    for (int64_t i = 0; i < (groups + 1) / 2; ++i)
+      *bytes++ = tensors_.local.at<uint8_t>(i * rows() + row);
+    return {to_f32(tensors_.super.at<bf16>(row)), tensors_.code_scale.at<float>(row),
+            tensors_.code_zp.at<float>(row)};
   }
 
  private:
   Ccq2Tensors tensors_;
 };
 
-template <typename T>
-RawTensor view_of(const char* name, DType dtype, std::vector<int64_t> shape,
-                  const std::vector<T>& data) {
-  return {name, dtype, std::move(shape), std::as_bytes(std::span(data))};
+class FreshRows final : public EncodedRows {
+ public:
+  FreshRows(const MatrixView& weights, CodeType type)
+      : EncodedRows(format_of(type), weights.rows, weights.cols), weights_(weights) {}
+
+  CcqConstants read_ccq(int64_t row, uint8_t* bytes) const override {
+    std::vector<float> w(static_cast<size_t>(cols()));
+    read_row_f32(weights_, row, w.data());
+    return format().type == CodeType::kCcq25 ? ccq25_encode_row(w.data(), cols(), bytes)
+                                             : ccq2_encode_row(w.data(), cols(), bytes);
+  }
+
+ private:
+  MatrixView weights_;
+};
+
+void decode25(const uint8_t* bytes, float super, int8_t* codes, float* scales, int64_t groups) {
+  for (int64_t g = 0; g < groups; ++g, bytes += 2 * kWords, codes += kCcqGroup) {
+    const auto word = [&](int i) {
+      return static_cast<uint16_t>(bytes[2 * i] | bytes[2 * i + 1] << 8);
+    };
+    for (int w = 0; w < kWords - 1; ++w) {
+      const std::array<int8_t, 7> values = ccq25_word(word(w));
+      std::copy(values.begin(), values.end(), codes + 7 * w);
+    }
+    const uint16_t last = word(kWords - 1);
+    codes[kCcqGroup - 1] = static_cast<int8_t>((last >> 13) - 4);
+    scales[g] = static_cast<float>(last & 0x1FFF) * super;
+  }
+}
+
+void decode2(const uint8_t* bytes, const CcqConstants& constants, int8_t* codes, float* scales,
+             int64_t groups) {
+  const auto book = ccq2_book(constants.code_scale, constants.code_zp);
+  const uint8_t* locals = bytes + groups * kBytes;
+  for (int64_t i = 0; i < groups * kBytes; ++i)
+    std::copy(book[bytes[i]].begin(), book[bytes[i]].end(), codes + 4 * i);
+  for (int64_t g = 0; g < groups; ++g) {
+    const int local = g % 2 == 0 ? locals[g / 2] >> 4 : locals[g / 2] & 15;
+    scales[g] = static_cast<float>(local) * constants.super;
+  }
 }
 
 }  // namespace
@@ -105,36 +137,47 @@ std::array<std::array<int8_t, 4>, 256> ccq2_book(float code_scale, float code_zp
   return book;
 }
 
-std::unique_ptr<CodeRows> ccq25_rows(const RawTensor& words, const RawTensor& super, int64_t rows,
-                                     int64_t cols) {
-  check_cols(rows, cols, kGroup, words.name);
-  check_tensor(words, {DType::kU16, DType::kI16}, {cols / kGroup * kWords, rows});
-  check_tensor(super, {DType::kBF16, DType::kU16}, {rows});
-  return std::make_unique<Ccq25Rows>(words, super, rows, cols);
+void ccq_decode_row(CodeType type, const uint8_t* bytes, const CcqConstants& constants,
+                    int64_t cols, int8_t* codes, float* scales) {
+  const int64_t groups = groups_of(cols);
+  std::vector<int8_t> padded(static_cast<size_t>(groups * kCcqGroup));
+  if (type == CodeType::kCcq25) {
+    decode25(bytes, constants.super, padded.data(), scales, groups);
+  } else {
+    decode2(bytes, constants, padded.data(), scales, groups);
+  }
+  std::copy_n(padded.begin(), cols, codes);
+}
+
+std::unique_ptr<CodeRows> ccq25_rows(const Ccq25Tensors& tensors, int64_t rows, int64_t cols) {
+  check_matrix(rows, cols);
+  check_tensor(tensors.words, {DType::kU16, DType::kI16}, {groups_of(cols) * kWords, rows});
+  check_tensor(tensors.super, {DType::kBF16, DType::kU16}, {rows});
+  return std::make_unique<Ccq25Rows>(tensors, rows, cols);
 }
 
 std::unique_ptr<CodeRows> ccq2_rows(const Ccq2Tensors& tensors, int64_t rows, int64_t cols) {
-  check_cols(rows, cols, 2 * kGroup, tensors.codes.name);
-  check_tensor(tensors.codes, {DType::kU8, DType::kI8}, {cols / 4, rows});
-  check_tensor(tensors.local, {DType::kU8, DType::kI8}, {cols / (2 * kGroup), rows});
+  check_matrix(rows, cols);
+  const int64_t groups = groups_of(cols);
+  check_tensor(tensors.codes, {DType::kU8, DType::kI8}, {groups * kBytes, rows});
+  check_tensor(tensors.local, {DType::kU8, DType::kI8}, {(groups + 1) / 2, rows});
   check_tensor(tensors.code_scale, {DType::kF32}, {rows});
   check_tensor(tensors.code_zp, {DType::kF32}, {rows});
   check_tensor(tensors.super, {DType::kBF16, DType::kU16}, {rows});
+  for (int64_t n = 0; n < rows; ++n) {
+    const float first = tensors.code_zp.at<float>(n);
+    const float last = std::fma(255.0F, tensors.code_scale.at<float>(n), first);
+    if (std::fabs(first) < 0x1p30F && std::fabs(last) < 0x1p30F) continue;
+    fail(Code::kCorrupt, "{}: output {} maps codes to {} … {}; states must stay below 2^30",
+         tensors.code_scale.name, n, first, last);
+  }
   return std::make_unique<Ccq2Rows>(tensors, rows, cols);
 }
 
-std::unique_ptr<CodeRows> ccq25_rows(const Ccq25& e) {
-  return ccq25_rows(view_of("words", DType::kU16, {e.cols / kGroup * kWords, e.rows}, e.words),
-                    view_of("super", DType::kBF16, {e.rows}, e.super), e.rows, e.cols);
-}
-
-std::unique_ptr<CodeRows> ccq2_rows(const Ccq2& e) {
-  return ccq2_rows({view_of("codes", DType::kU8, {e.cols / 4, e.rows}, e.codes),
-                    view_of("local", DType::kU8, {e.cols / (2 * kGroup), e.rows}, e.local),
-                    view_of("code_scale", DType::kF32, {e.rows}, e.code_scale),
-                    view_of("code_zp", DType::kF32, {e.rows}, e.code_zp),
-                    view_of("super", DType::kBF16, {e.rows}, e.super)},
-                   e.rows, e.cols);
+std::unique_ptr<CodeRows> ccq_rows(const MatrixView& weights, CodeType type) {
+  check_matrix(weights.rows, weights.cols);
+  ERNE_CHECK(is_ccq(type), "codes of type {}", static_cast<int>(type));
+  return std::make_unique<FreshRows>(weights, type);
 }
 
 }  // namespace erne

@@ -9,10 +9,12 @@
 namespace erne {
 namespace {
 
-constexpr int64_t kGroup = 64;
+constexpr int64_t kGroup = kCcqGroup;
 constexpr int kLanes = 8;
 constexpr int kCodes = 256;
 constexpr int kVectors = 16;  // of four weights in a group
+// Local scale times super, in units of a group's rms, that codes of +-32 fit best.
+constexpr float kStep2 = 0.058F;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // Affine maps that scatter 256 codes well over the 2^15 states, found offline (the specification's
 // reference). Fused and unfused evaluation agree on all their codes.
@@ -20,21 +22,18 @@ constexpr std::array<std::array<double, 2>, 3> kSeeds{{{120.94154638914296, 37.5
                                                        {117.92964612710331, 2122.2236368754193},
                                                        {369.57853890918693, 28212.440713706827}}};
 
-std::vector<float> finite_row(const MatrixView& weights, int64_t row) {
-  std::vector<float> w(static_cast<size_t>(weights.cols));
-  read_row_f32(weights, row, w.data());
-  for (const float x : w) {
-    if (!std::isfinite(x)) fail(Code::kInvalidArgument, "row {} holds NaN or infinity", row);
-  }
-  return w;
+// The row padded with zeros to whole groups; nothing where a value is NaN or infinite.
+std::vector<float> finite_row(const float* weights, int64_t cols) {
+  std::vector<float> w(static_cast<size_t>((cols + kCcqGroup - 1) / kCcqGroup * kCcqGroup));
+  std::copy_n(weights, cols, w.begin());
+  const bool finite = std::all_of(w.begin(), w.end(), [](float x) { return std::isfinite(x); });
+  return finite ? w : std::vector<float>();
 }
 
-void check_width(const MatrixView& weights, int64_t multiple, const char* format) {
-  check_matrix(weights.rows, weights.cols);
-  if (weights.cols % multiple != 0) {
-    fail(Code::kInvalidArgument, "{} needs a multiple of {} inputs, not {}", format, multiple,
-         weights.cols);
-  }
+// What a row that is not finite becomes.
+CcqConstants broken_row(CodeType type, int64_t cols, uint8_t* bytes) {
+  std::fill_n(bytes, ccq_row_bytes(type, cols), uint8_t{0});
+  return {.super = std::numeric_limits<float>::quiet_NaN()};
 }
 
 float mean_square(const float* x, int64_t n) {
@@ -109,12 +108,6 @@ struct Codebook {
   float norm[kCodes];
 };
 
-struct Encoding2 {
-  double error = 0;
-  std::vector<uint8_t> codes;
-  std::vector<uint8_t> local;  // one a group
-};
-
 // The smallest of local^2 |b|^2 - 2 local <b, y> over the codes b.
 float smallest_distance(const float* dot, const float* norm, float local) {
   float best[kLanes];
@@ -128,8 +121,29 @@ float smallest_distance(const float* dot, const float* norm, float local) {
   return *std::min_element(best, best + kLanes);
 }
 
-// y: 64 weights over super. Tries all local scales; the codes are found for the best one.
-void encode_group2(const float* y, const Codebook& book, Encoding2& out) {
+// What a group becomes.
+struct Group2 {
+  float error = kInfinity;  // without the |y|^2 that all encodings share
+  int local = 1;
+  uint8_t codes[kVectors] = {};
+};
+
+void nearest_codes(const float (*dots)[kCodes], const Codebook& book, Group2& group) {
+  const auto local = static_cast<float>(group.local);
+  for (int v = 0; v < kVectors; ++v) {
+    float least = kInfinity;
+    for (int c = 0; c < kCodes; ++c) {
+      const float d = local * local * book.norm[c] - 2 * local * dots[v][c];
+      if (d < least) {
+        least = d;
+        group.codes[v] = static_cast<uint8_t>(c);
+      }
+    }
+  }
+}
+
+// y: 64 weights over super. Tries the local scales around the one that fits the group's rms.
+Group2 encode_group2(const float* y, const Codebook& book) {
   float dots[kVectors][kCodes];
   for (int v = 0; v < kVectors; ++v) {
     const float* x = y + 4 * v;
@@ -138,111 +152,88 @@ void encode_group2(const float* y, const Codebook& book, Encoding2& out) {
                    x[3] * book.value[3][c];
     }
   }
-  float best = kInfinity;
-  int local = 1;
-  for (int l = 1; l < 16; ++l) {
+  const float fitting = std::sqrt(mean_square(y, kGroup)) * kStep2;
+  const int first = std::clamp(static_cast<int>(fitting * 0.75F), 1, 15);
+  const int last = std::clamp(static_cast<int>(fitting * 1.3F) + 1, 1, 15);
+  Group2 best;
+  for (int l = first; l <= last; ++l) {
     float error = 0;
     for (const auto& dot : dots) error += smallest_distance(dot, book.norm, static_cast<float>(l));
-    if (error < best) {
-      best = error;
-      local = l;
+    if (error < best.error) {
+      best.error = error;
+      best.local = l;
     }
   }
-  const auto scale = static_cast<float>(local);
-  for (const auto& dot : dots) {
-    int code = 0;
-    float least = kInfinity;
-    for (int c = 0; c < kCodes; ++c) {
-      const float d = scale * scale * book.norm[c] - 2 * scale * dot[c];
-      if (d < least) {
-        least = d;
-        code = c;
-      }
-    }
-    out.codes.push_back(static_cast<uint8_t>(code));
-  }
-  out.local.push_back(static_cast<uint8_t>(local));
-  out.error += double{best};
-}
-
-}  // namespace
-
-Ccq25 ccq25_encode(const MatrixView& weights) {
-  check_width(weights, kGroup, "WINT2.5");
-  const int64_t n = weights.rows;
-  Ccq25 out{n, weights.cols,
-            std::vector<uint16_t>(static_cast<size_t>(weights.cols / kGroup * 10 * n)),
-            std::vector<bf16>(static_cast<size_t>(n))};
-  for (int64_t row = 0; row < n; ++row) {
-    const std::vector<float> w = finite_row(weights, row);
-    float amax = 0;
-    for (const float x : w) amax = std::max(amax, std::fabs(x));
-    const bf16 super = to_bf16(amax / (2 * 8191));
-    out.super[static_cast<size_t>(row)] = super;
-    std::array<uint16_t, 10> words;
-    for (int64_t g = 0; g < weights.cols / kGroup; ++g) {
-      encode_group25(w.data() + g * kGroup, to_f32(super), words);
-      for (int64_t i = 0; i < 10; ++i) {
-        out.words[static_cast<size_t>((g * 10 + i) * n + row)] = words[static_cast<size_t>(i)];
-      }
-    }
-  }
-  return out;
-}
-
-namespace {
-
-// The row under the codebook that fits it best, and that codebook's index.
-Encoding2 encode_row2(const std::vector<float>& y, const std::vector<Codebook>& books,
-                      size_t* which) {
-  Encoding2 best;
-  for (size_t b = 0; b < books.size(); ++b) {
-    Encoding2 trial;
-    for (size_t k = 0; k < y.size(); k += kGroup) encode_group2(y.data() + k, books[b], trial);
-    if (b == 0 || trial.error < best.error) {
-      best = std::move(trial);
-      *which = b;
-    }
-  }
+  nearest_codes(dots, book, best);
   return best;
 }
 
-// The scale that gives the strongest group a local scale near 13; 1 for a zero row.
+using Books = std::array<Codebook, kSeeds.size()>;
+
+// The codebook that fits up to eight groups of the row best: all three are about equal over many.
+const Codebook& choose_book(const std::vector<float>& y, const Books& books) {
+  const size_t groups = y.size() / kGroup;
+  const size_t step = (groups + 7) / 8;
+  const Codebook* best = books.data();
+  double least = 0;
+  for (const Codebook& book : books) {
+    double error = 0;
+    for (size_t g = 0; g < groups; g += step)
+      error += double{encode_group2(y.data() + g * kGroup, book).error};
+    if (&book == books.data() || error < least) {
+      least = error;
+      best = &book;
+    }
+  }
+  return *best;
+}
+
+// The scale that gives the strongest group a local scale near 13; 0 for a zero row.
 bf16 super_scale2(const std::vector<float>& w) {
   float strongest = 0;
   for (size_t k = 0; k < w.size(); k += kGroup) {
     strongest = std::max(strongest, mean_square(w.data() + k, kGroup));
   }
-  return to_bf16(std::sqrt(strongest) * (0.058F / 13));
+  return to_bf16(std::sqrt(strongest) * (kStep2 / 13));
 }
 
 }  // namespace
 
-Ccq2 ccq2_encode(const MatrixView& weights) {
-  check_width(weights, 2 * kGroup, "WINT2");
-  const std::vector<Codebook> books(kSeeds.begin(), kSeeds.end());
-  const auto n = static_cast<size_t>(weights.rows);
-  const auto k = static_cast<size_t>(weights.cols);
-  Ccq2 out{weights.rows, weights.cols, {}, {}, {}, {}, {}};
-  out.codes.resize(k / 4 * n);
-  out.local.resize(k / 128 * n);
-  for (size_t row = 0; row < n; ++row) {
-    std::vector<float> w = finite_row(weights, static_cast<int64_t>(row));
-    const bf16 super = super_scale2(w);
-    const bool zero = to_f32(super) == 0;  // local scale 0 stands for a row of zeros
-    for (float& x : w) x = zero ? 0 : x / to_f32(super);
-    size_t book = 0;
-    const Encoding2 e = encode_row2(w, books, &book);
-    for (size_t i = 0; i < k / 4; ++i) out.codes[i * n + row] = e.codes[i];
-    for (size_t i = 0; i < k / 128; ++i) {
-      out.local[i * n + row] =
-          zero ? uint8_t{0} : static_cast<uint8_t>(e.local[2 * i] << 4 | e.local[2 * i + 1]);
+CcqConstants ccq25_encode_row(const float* weights, int64_t cols, uint8_t* bytes) {
+  const std::vector<float> w = finite_row(weights, cols);
+  if (w.empty()) return broken_row(CodeType::kCcq25, cols, bytes);
+  float amax = 0;
+  for (const float x : w) amax = std::max(amax, std::fabs(x));
+  const float super = to_f32(to_bf16(amax / (2 * 8191)));
+  std::array<uint16_t, 10> words;
+  for (size_t k = 0; k < w.size(); k += kGroup) {
+    encode_group25(w.data() + k, super, words);
+    for (const uint16_t word : words) {
+      *bytes++ = static_cast<uint8_t>(word & 0xFF);
+      *bytes++ = static_cast<uint8_t>(word >> 8);
     }
-    out.code_scale.push_back(books[book].scale);
-    out.code_zp.push_back(books[book].zp);
-    out.super.push_back(super);
   }
-  return out;
+  return {.super = super};
+}
+
+CcqConstants ccq2_encode_row(const float* weights, int64_t cols, uint8_t* bytes) {
+  static const Books books{Codebook(kSeeds[0]), Codebook(kSeeds[1]), Codebook(kSeeds[2])};
+  std::vector<float> w = finite_row(weights, cols);
+  if (w.empty()) return broken_row(CodeType::kCcq2, cols, bytes);
+  const float super = to_f32(super_scale2(w));
+  const bool zero = super == 0;  // local scale 0 stands for a row of zeros
+  for (float& x : w) x = zero ? 0 : x / super;
+  const Codebook& book = choose_book(w, books);
+  const size_t groups = w.size() / kGroup;
+  uint8_t* locals = bytes + groups * kVectors;
+  std::fill_n(locals, (groups + 1) / 2, uint8_t{0});
+  for (size_t g = 0; g < groups; ++g) {
+    const Group2 group = encode_group2(w.data() + g * kGroup, book);
+    std::copy_n(group.codes, kVectors, bytes + g * kVectors);
+    const int local = zero ? 0 : group.local;
+    locals[g / 2] = static_cast<uint8_t>(locals[g / 2] | (g % 2 == 0 ? local << 4 : local));
+  }
+  return {super, book.scale, book.zp};
 }
 
 }  // namespace erne

@@ -169,11 +169,6 @@ std::unique_ptr<CodeRows> gptq_rows(const GptqTensors& tensors, GptqFormat forma
   return affine_rows(gptq_affine(tensors, format, rows, cols), rows, cols);
 }
 
-std::vector<float> gptq_values(const GptqTensors& tensors, GptqFormat format, int64_t rows,
-                               int64_t cols) {
-  return affine_values(gptq_affine(tensors, format, rows, cols), rows, cols);
-}
-
 std::unique_ptr<CodeRows> compressed_packed_rows(const CompressedTensors& t, int bits,
                                                  int64_t group, int64_t rows, int64_t cols) {
   if (bits < 2 || bits > 8) {

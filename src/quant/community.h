@@ -1,7 +1,7 @@
 // Quantised linears of other projects as rows of codes (spec quantization.md 11). `rows` (outputs)
 // and `cols` (inputs) are what the model needs; every tensor is checked against them. Errors:
 // Error{kCorrupt} naming tensor, shape or type and what is right; Error{kUnsupported} for bits,
-// groups and orders that rows of codes cannot hold. group: inputs that share a scale; -1: all.
+// groups that rows of codes cannot hold. group: inputs that share a scale; -1: all.
 #pragma once
 
 #include <cstdint>
@@ -36,18 +36,14 @@ struct GptqFormat {
   int64_t group = 128;
   bool zero_minus_one = true;  ///< qzeros hold z - 1 (gptq), or z (gptq_v2)
 };
+/// desc_act with groups scattered over the inputs: groups of 1, exact, which devices do not pack.
 std::unique_ptr<CodeRows> gptq_rows(const GptqTensors& tensors, GptqFormat format, int64_t rows,
                                     int64_t cols);
-/// The values [rows, cols]: for desc_act checkpoints, whose groups are scattered over the inputs
-/// and which gptq_rows refuses.
-std::vector<float> gptq_values(const GptqTensors& tensors, GptqFormat format, int64_t rows,
-                               int64_t cols);
-
 struct CompressedTensors {
   RawTensor weight;  ///< weight_packed int32 [rows, ceil(cols * bits / 32)], or int8
   RawTensor scale;   ///< f32, f16, bf16: [rows, groups], [rows, 1] or [1]
   std::optional<RawTensor> zero_point;  ///< packed int32 [ceil(rows * bits / 32), groups], or int8
-  std::optional<RawTensor> g_idx;       ///< int32 [cols]
+  std::optional<RawTensor> g_idx;       ///< int32 [cols], as of GPTQ
 };
 /// pack-quantized, 2 to 8 bits. Stored values are q + 2^(bits - 1).
 std::unique_ptr<CodeRows> compressed_packed_rows(const CompressedTensors& tensors, int bits,

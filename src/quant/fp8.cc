@@ -53,7 +53,7 @@ float encode_row(const float* x, int64_t n, float amax, int8_t* codes) {
 class Fp8Rows : public CodeRows {
  public:
   Fp8Rows(const MatrixView& weights, int32_t group, int32_t rotation)
-      : CodeRows({CodeType::kFp8, group, false, DType::kF32}, weights.rows, weights.cols),
+      : CodeRows({CodeType::kFp8, group, false, DType::kF32, rotation}, weights.rows, weights.cols),
         weights_(weights),
         rotation_(rotation) {}
 

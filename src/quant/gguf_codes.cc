@@ -50,6 +50,26 @@ void block_q4_1(const std::byte* block, Out out) {
   split_nibbles(block + 4, 0, out.codes);
 }
 
+// As split_nibbles with a fifth bit above: bit i of the four bytes of `high` is value i's.
+void five_bits(const std::byte* high, const std::byte* packed, int offset, int8_t* codes) {
+  split_nibbles(packed, 0, codes);
+  for (int i = 0; i < kSmall; ++i) {
+    const int fifth = byte_at(high, i / 8) >> (i % 8) & 1;
+    codes[i] = static_cast<int8_t>((codes[i] | fifth << 4) - offset);
+  }
+}
+
+void block_q5_0(const std::byte* block, Out out) {
+  out.scales[0] = half_at(block);
+  five_bits(block + 2, block + 6, 16, out.codes);
+}
+
+void block_q5_1(const std::byte* block, Out out) {
+  out.scales[0] = half_at(block);
+  out.mins[0] = half_at(block + 2);
+  five_bits(block + 4, block + 8, 0, out.codes);
+}
+
 // The eight 6-bit scales and minima of a K block in 12 bytes: groups 0-3 in the low six bits of
 // bytes g and g + 4; groups 4-7 in the nibbles of byte g + 4 and the top bits of the first eight.
 void k_scales(const std::byte* block, Out out) {
@@ -100,6 +120,10 @@ std::optional<Form> form_of(GgufType type) {
       return Form{{CodeType::kInt4, kSmall, false, DType::kF16}, block_q4_0};
     case GgufType::kQ4_1:
       return Form{{CodeType::kInt4, kSmall, true, DType::kF16}, block_q4_1};
+    case GgufType::kQ5_0:
+      return Form{{CodeType::kInt8, kSmall, false, DType::kF16}, block_q5_0};
+    case GgufType::kQ5_1:
+      return Form{{CodeType::kInt8, kSmall, true, DType::kF16}, block_q5_1};
     case GgufType::kQ4_K:
       return Form{{CodeType::kInt4, kSmall, true, DType::kF32}, block_q4_k};
     case GgufType::kQ5_K:

@@ -13,9 +13,9 @@
 namespace erne {
 
 /// The rows of a tensor [rows, cols] of `type`, whose blocks are `data` (may be unaligned, must
-/// stay mapped), in groups of 32: Q8_0 int8, Q4_0 int4, both f16 scales; Q4_1 int4 with f16 mins;
-/// Q4_K int4 and Q5_K int8 (0 … 31), f32 scales and mins. scale * code (+ min) in float is what
-/// dequantize() gives, bit for bit (but for the sign of a zero).
+/// stay mapped), in groups of 32: Q8_0 int8, Q4_0 int4, Q5_0 int8 (-16 … 15), all f16 scales; Q4_1
+/// int4 and Q5_1 int8 with f16 mins; Q4_K int4 and Q5_K int8 (0 … 31), f32 scales and mins. scale *
+/// code (+ min) in float is what dequantize() gives, bit for bit (but for the sign of a zero).
 ///
 /// Null for types without such a form, which must be dequantised: floats, Q6_K (16 values a scale),
 /// and a Q8_0 tensor that holds -128. Throws Error{kCorrupt} naming the tensor when cols is not

@@ -66,7 +66,45 @@ class Sm80Order {
   std::array<int64_t, 8> slot_{};
 };
 
+class Sm80Rows final : public CodeRows {
+ public:
+  Sm80Rows(const RawTensor& codes, const RawTensor& scale, int bits, int64_t rows, int64_t cols)
+      : CodeRows({bits == 8 ? CodeType::kInt8 : CodeType::kInt4, 0, false,
+                  scale.dtype == DType::kU16 ? DType::kBF16 : scale.dtype},
+                 rows, cols),
+        codes_(codes),
+        scales_(float_values(scale)),
+        bits_(bits),
+        order_(rows, cols, bits) {}
+
+  void read(int64_t row, int8_t* codes, float* scales, float* /*mins*/) const override {
+    for (int64_t k = 0; k < cols(); ++k) {
+      const int64_t at = order_.at(row, k);
+      const int u =
+          bits_ == 8 ? codes_.at<uint8_t>(at) : codes_.at<uint8_t>(at / 2) >> (at % 2 * 4) & 15;
+      codes[k] = static_cast<int8_t>(u - (1 << (bits_ - 1)));
+    }
+    scales[0] = scales_[static_cast<size_t>(row)];
+  }
+
+ private:
+  RawTensor codes_;
+  std::vector<float> scales_;
+  int bits_;
+  Sm80Order order_;
+};
+
 }  // namespace
+
+std::unique_ptr<CodeRows> paddle_sm80_rows(const RawTensor& codes, const RawTensor& scale, int bits,
+                                           int64_t rows, int64_t cols) {
+  if (rows % 16 != 0 || cols % 64 != 0)
+    fail(Code::kCorrupt, "{}: [{}, {}]; this layout has outputs in 16s and inputs in 64s",
+         codes.name, rows, cols);
+  check_tensor(codes, {DType::kI8, DType::kU8}, {bits == 8 ? rows : rows / 2, cols});
+  check_tensor(scale, {DType::kF32, DType::kF16, DType::kBF16, DType::kU16}, {rows});
+  return std::make_unique<Sm80Rows>(codes, scale, bits, rows, cols);
+}
 
 std::vector<uint8_t> pack_nibbles(std::span<const int8_t> codes) {
   std::vector<uint8_t> packed((codes.size() + 1) / 2);

@@ -4,8 +4,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
+
+#include "quant/raw_tensor.h"
+#include "tensor/code_rows.h"
 
 namespace erne {
 
@@ -23,6 +27,12 @@ std::vector<uint8_t> paddle_sm80_pack(std::span<const int8_t> codes, int64_t row
                                       int bits);
 std::vector<int8_t> paddle_sm80_unpack(std::span<const uint8_t> packed, int64_t rows, int64_t cols,
                                        int bits);
+
+/// The same as rows over mapped bytes: codes int8 or uint8, [rows, cols] of 8 or [rows / 2, cols]
+/// of 4 bits, scale f32, f16 or bf16 [rows]. Errors as check_tensor, and Error{kCorrupt} for sizes
+/// that the layout has not.
+std::unique_ptr<CodeRows> paddle_sm80_rows(const RawTensor& codes, const RawTensor& scale, int bits,
+                                           int64_t rows, int64_t cols);
 
 /// A dense stream of `bits`-wide values, 1 … 8, low bits first, straddling words: how GPTQ packs
 /// along inputs and compressed-tensors along a row. ceil(count * bits / 32) words.

@@ -21,7 +21,8 @@ int round_away(float x, int limit) {
 class W4a8Rows final : public CodeRows {
  public:
   W4a8Rows(const MatrixView& weights, int32_t rotation)
-      : CodeRows({CodeType::kInt4, 0, false, DType::kF32}, weights.rows, weights.cols),
+      : CodeRows({CodeType::kInt4, 0, false, DType::kF32, rotation, Inputs::kInt8Row}, weights.rows,
+                 weights.cols),
         weights_(weights),
         rotation_(rotation) {}
 
@@ -95,6 +96,31 @@ std::vector<float> w4a8_linear(const float* x, int64_t tokens, const MatrixView&
       }
       y[static_cast<size_t>(t * rows.rows() + n)] =
           static_cast<float>(sum) * scale / rows.root_of_rotation();
+    }
+  }
+  return y;
+}
+
+std::vector<float> row_scaled_product(const float* x, int64_t tokens, const CodeRows& rows,
+                                      float amax) {
+  const int64_t cols = rows.cols();
+  std::vector<float> y(static_cast<size_t>(tokens * rows.rows()));
+  std::vector<float> input(static_cast<size_t>(cols));
+  std::vector<int8_t> input_codes(input.size());
+  std::vector<int8_t> codes(input.size());
+  for (int64_t t = 0; t < tokens; ++t) {
+    std::copy_n(x + t * cols, cols, input.begin());
+    if (rows.format().rotation > 1) hadamard(input.data(), cols, rows.format().rotation);
+    float range = amax;
+    for (const float value : input) range = amax > 0 ? amax : std::max(range, std::fabs(value));
+    w4a8_activation(input.data(), cols, range, input_codes.data());
+    for (int64_t n = 0; n < rows.rows(); ++n) {
+      float scale = 0;
+      rows.read(n, codes.data(), &scale, nullptr);
+      int32_t sum = 0;
+      for (size_t k = 0; k < input.size(); ++k) sum += int32_t{input_codes[k]} * int32_t{codes[k]};
+      y[static_cast<size_t>(t * rows.rows() + n)] =
+          static_cast<float>(sum) * (scale * (range / 127.0F));
     }
   }
   return y;

@@ -26,4 +26,10 @@ void w4a8_activation(const float* x, int64_t n, float amax, int8_t* codes);
 std::vector<float> w4a8_linear(const float* x, int64_t tokens, const MatrixView& weights,
                                float amax, int32_t rotation);
 
+/// The same product in the steps of integer kernels: x H of each row of x to int8 codes as above,
+/// amax 0 meaning each row's own largest magnitude, an integer sum, y = float(sum) * (weight scale
+/// * (amax / 127)). `rows`: int4 or int8 codes with a scale a row, rotated as their format says.
+std::vector<float> row_scaled_product(const float* x, int64_t tokens, const CodeRows& rows,
+                                      float amax);
+
 }  // namespace erne

@@ -103,7 +103,7 @@ f16 to_f16(float x) {
 void convert_to_f32(const void* src, DType dtype, float* dst, size_t n) {
   switch (dtype) {
     case DType::kF32:
-      std::memcpy(dst, src, n * sizeof(float));
+      if (n > 0) std::memcpy(dst, src, n * sizeof(float));  // of nothing both may be null
       return;
     case DType::kF16:
       return widen<f16>(src, dst, n);
@@ -123,7 +123,7 @@ void convert_from_f32(const float* src, DType dtype, void* dst, size_t n) {
   auto* bytes = static_cast<std::byte*>(dst);
   switch (dtype) {
     case DType::kF32:
-      std::memcpy(dst, src, n * sizeof(float));
+      if (n > 0) std::memcpy(dst, src, n * sizeof(float));
       return;
     case DType::kF16:
       for (size_t i = 0; i < n; ++i) {

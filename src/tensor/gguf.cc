@@ -225,8 +225,8 @@ void GgufFile::read_table(Reader& reader, uint64_t count) {
     const std::optional<GgufType> type = gguf_type(type_id);
     if (!type) {
       fail(Code::kUnsupported,
-           "{}: {} is stored as {}; F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q5_K and Q6_K are "
-           "supported",
+           "{}: {} is stored as {}; F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K "
+           "and Q6_K are supported",
            what_, subject, gguf_type_name(type_id));
     }
     tensor.type = *type;

@@ -24,6 +24,13 @@ float half_at(const std::byte* p) {
   return to_f32(value);
 }
 
+// Value i of a plain block with five bits: bit i of `high` above the nibble, low ones first.
+int five_bits(const std::byte* high, const std::byte* packed, int i) {
+  const uint8_t pair = byte_at(packed, i % (kSmall / 2));
+  const int nibble = i < kSmall / 2 ? pair & 0x0F : pair >> 4;
+  return nibble | (byte_at(high, i / 8) >> (i % 8) & 1) << 4;
+}
+
 // fp16 d, 32 int8 q: d q.
 void block_q8_0(const std::byte* block, float* dst) {
   const float d = half_at(block);
@@ -48,6 +55,23 @@ void block_q4_1(const std::byte* block, float* dst) {
     const uint8_t packed = byte_at(block + 4, j);
     dst[j] = static_cast<float>(packed & 0x0F) * d + m;
     dst[j + kSmall / 2] = static_cast<float>(packed >> 4) * d + m;
+  }
+}
+
+// fp16 d, 32 fifth bits (bit i is value i's), 16 bytes as Q4_0: d (q - 16).
+void block_q5_0(const std::byte* block, float* dst) {
+  const float d = half_at(block);
+  for (int i = 0; i < kSmall; ++i) {
+    dst[i] = static_cast<float>(five_bits(block + 2, block + 6, i) - 16) * d;
+  }
+}
+
+// fp16 d, fp16 m, fifth bits and nibbles as Q5_0: d q + m.
+void block_q5_1(const std::byte* block, float* dst) {
+  const float d = half_at(block);
+  const float m = half_at(block + 2);
+  for (int i = 0; i < kSmall; ++i) {
+    dst[i] = static_cast<float>(five_bits(block + 4, block + 8, i)) * d + m;
   }
 }
 
@@ -146,6 +170,8 @@ std::optional<GgufType> gguf_type(uint32_t id) {
     case GgufType::kF16:
     case GgufType::kQ4_0:
     case GgufType::kQ4_1:
+    case GgufType::kQ5_0:
+    case GgufType::kQ5_1:
     case GgufType::kQ8_0:
     case GgufType::kQ4_K:
     case GgufType::kQ5_K:
@@ -167,6 +193,10 @@ GgufBlock gguf_block(GgufType type) {
       return {kSmall, 18};
     case GgufType::kQ4_1:
       return {kSmall, 20};
+    case GgufType::kQ5_0:
+      return {kSmall, 22};
+    case GgufType::kQ5_1:
+      return {kSmall, 24};
     case GgufType::kQ8_0:
       return {kSmall, 34};
     case GgufType::kQ4_K:
@@ -197,6 +227,10 @@ void dequantize(GgufType type, const std::byte* src, float* dst, int64_t n) {
       return each_block(type, src, dst, n, block_q4_0);
     case GgufType::kQ4_1:
       return each_block(type, src, dst, n, block_q4_1);
+    case GgufType::kQ5_0:
+      return each_block(type, src, dst, n, block_q5_0);
+    case GgufType::kQ5_1:
+      return each_block(type, src, dst, n, block_q5_1);
     case GgufType::kQ8_0:
       return each_block(type, src, dst, n, block_q8_0);
     case GgufType::kQ4_K:

@@ -87,6 +87,17 @@ TEST(ModelCost, CountsEveryWeightOnce) {
   EXPECT_GT(decode_cost(config, kF32, 1, 100).bytes, 4 * expected);
 }
 
+TEST(ModelCost, CountsTheCacheInItsOwnType) {
+  const TextConfig config = TextConfig::load(kModel);
+  const auto kv_bytes = [&](DType cache) {
+    return decode_cost(config, {4, cache}, 1, 10).bytes -
+           decode_cost(config, {4, cache}, 1, 0).bytes;
+  };
+  EXPECT_DOUBLE_EQ(kv_bytes(DType::kF32), 2 * kv_bytes(DType::kBF16));
+  const double heads = 2.0 * config.num_layers * config.kv_heads * 10;
+  EXPECT_DOUBLE_EQ(kv_bytes(DType::kI8), heads * (config.head_dim + 2));
+}
+
 TEST(ModelCost, ABatchTouchesMoreExpertsButNeverMoreThanAll) {
   const TextConfig moe = TextConfig::load(kModel.parent_path() / "moe");
   const double one = decode_cost(moe, kF32, 1, 0).bytes;

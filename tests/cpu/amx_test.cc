@@ -1,7 +1,12 @@
-// The AMX linear on scalar tiles: its packing, tiling and order of sums, on machines without AMX.
+// The AMX linears on scalar tiles: their packing, tiling and order of sums, on machines without
+// AMX.
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <cstring>
+
 #include "base/thread_pool.h"
+#include "code_samples.h"
 #include "cpu/isa.h"
 #include "cpu/pack.h"
 #include "samples.h"
@@ -46,7 +51,7 @@ TEST(AmxTest, ScalarTilesMatchDoubleAndDoNotDependOnTheBatch) {
   bool has_avx512_bf16 = false;
   for (const std::string& isa : available_isas()) has_avx512_bf16 |= isa == "avx512_bf16";
   if (!has_avx512_bf16) GTEST_SKIP() << "the tile code is compiled for AVX-512 BF16";
-  const cpu::LinearKernel kernel = cpu::scalar_tile_linear();
+  const cpu::LinearKernel kernel = cpu::scalar_tile_kernels().linear_bf16;
   for (const int64_t k : {int64_t{31}, int64_t{70}, int64_t{1100}}) {
     for (const LinearKind kind : {LinearKind::kPlain, LinearKind::kGateUp}) {
       const int64_t m = 53;
@@ -82,6 +87,64 @@ TEST(AmxTest, ScalarTilesMatchDoubleAndDoNotDependOnTheBatch) {
         }
       }
       EXPECT_LE(relative_l2(whole, expected), tolerance(DType::kF32)) << "K " << k;
+    }
+  }
+}
+
+/// m rows of x times w by one kernel of codes.
+std::vector<float> run_codes(const cpu::LinearKernel& kernel, const Values& x, const CodeRows& w,
+                             int64_t m) {
+  ThreadPool pool(1);
+  const CodeRows* blocks[] = {&w};
+  Buffer packed = Buffer::host(
+      cpu::packed_code_bytes(kernel.layout, w.rows(), w.cols(), w.format(), LinearKind::kPlain));
+  cpu::pack_code_rows(blocks, kernel.layout, LinearKind::kPlain, pool, packed.data());
+  Buffer scratch = Buffer::host(kernel.scratch_bytes(w.cols()));
+  const Values y(DType::kF32, {m, w.rows()});
+  cpu::LinearTask task{};
+  task.x = x.tensor().data;
+  task.x_bf16 = x.tensor().dtype == DType::kBF16;
+  task.x_stride = w.cols();
+  task.m = m;
+  task.w = packed.data();
+  task.codes = cpu::code_layout(w.format());
+  task.n = w.rows();
+  task.k = w.cols();
+  task.y = y.tensor().data;
+  task.y_stride = w.rows();
+  EXPECT_LE(m, kernel.block_rows(w.cols()));
+  const int64_t units = cpu::linear_units(kernel.layout, w.rows(), LinearKind::kPlain);
+  kernel.run(task, 0, units, {scratch.data(), scratch.size()});
+  return y.floats();
+}
+
+TEST(AmxTest, ScalarTilesOfCodesGiveTheBitsOfTheOtherTables) {
+  bool has_avx512_bf16 = false;
+  for (const std::string& isa : available_isas()) has_avx512_bf16 |= isa == "avx512_bf16";
+  if (!has_avx512_bf16) GTEST_SKIP() << "the tile code is compiled for AVX-512 BF16";
+  const cpu::Kernels tiled = cpu::scalar_tile_kernels();
+  uint32_t seed = 0;
+  for (const size_t type : {0U, 1U}) {
+    for (const size_t inputs : {0U, 1U}) {
+      for (const int32_t group : {0, 32, 64, 128}) {
+        for (const int64_t m : {1, 15, 16, 17, 32, 37, 53}) {
+          const bool has_min = ++seed % 2 == 0;
+          const int64_t n = 33 + 7 * (seed % 11);
+          const int64_t k = 30 + 37 * (seed % 13);
+          SCOPED_TRACE(testing::Message() << "type " << type << " inputs " << inputs << " group "
+                                          << group << " M " << m << " N " << n << " K " << k);
+          const RandomCodes w(
+              {type == 0 ? CodeType::kInt8 : CodeType::kInt4, group, has_min, DType::kBF16}, n, k,
+              seed);
+          std::vector<float> values = random_values(m * k, seed);
+          if (seed % 5 == 0) values[static_cast<size_t>(k / 2)] = INFINITY;
+          const Values x(seed % 3 == 0 ? DType::kF32 : DType::kBF16, {m, k}, values);
+          const std::vector<float> y = run_codes(tiled.linear_codes[type][inputs], x, w, m);
+          const std::vector<float> expected =
+              run_codes(cpu::avx512_bf16_kernels()->linear_codes[type][inputs], x, w, m);
+          ASSERT_EQ(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)), 0);
+        }
+      }
     }
   }
 }

@@ -203,8 +203,14 @@ class AttentionTest : public testing::TestWithParam<std::tuple<std::string, Type
 };
 
 TEST_P(AttentionTest, MatchesDoubleOverHeadShapes) {
-  for (const Heads heads :
-       {Heads{1, 1, 16}, {2, 3, 64}, {1, 4, 32}, {1, 5, 80}, {2, 8, 128}, {1, 2, 20}, {1, 16, 8}}) {
+  for (const Heads heads : {Heads{1, 1, 16},
+                            {2, 3, 64},
+                            {1, 4, 32},
+                            {1, 5, 80},
+                            {2, 8, 128},
+                            {1, 2, 20},
+                            {1, 3, 18},
+                            {1, 16, 8}}) {
     for (const int tokens : {1, 5, 33, heads.head_dim == 64 ? 290 : 70}) {
       SCOPED_TRACE(testing::Message() << heads.kv_heads << " x " << heads.group << " x "
                                       << heads.head_dim << ", " << tokens);
@@ -215,8 +221,9 @@ TEST_P(AttentionTest, MatchesDoubleOverHeadShapes) {
       const std::vector<double> expected =
           attend(held(rotate(qkv, heads, dtype()), heads, cache()), heads, double{runner.scale()});
       // The kernels rotate in f32: now and then a key falls on the other side of a rounding.
-      EXPECT_LE(relative_l2(out, expected),
-                std::max(tolerance(dtype()), cache() == DType::kF32 ? 0 : 2e-5));
+      // Against int8 codes, queries and probabilities are rounded to 15 bits.
+      const double slack = cache() == DType::kF32 ? 0 : cache() == DType::kI8 ? 1e-4 : 2e-5;
+      EXPECT_LE(relative_l2(out, expected), std::max(tolerance(dtype()), slack));
     }
   }
 }

@@ -233,9 +233,9 @@ TEST_P(CodeFp8Test, ExpertsMatchLinears) {
   const auto device = make_cpu_device(2, GetParam());
   const int64_t tokens = 9, n = 50, k = 70, experts = 4;
   const Values x(DType::kBF16, {tokens, k}, random_values(tokens * k, 1));
-  std::vector<Linear> weights;
+  Experts weights;
   for (uint32_t e = 0; e < experts; ++e)
-    weights.push_back(pack(*device, Fp8Codes(fp8(32, DType::kF32), n, k, e)));
+    weights.linears.push_back(pack(*device, Fp8Codes(fp8(32, DType::kF32), n, k, e)));
   std::vector<int32_t> start = {0, 4, 4, 5, 9};
   std::vector<int32_t> token = {0, 3, 4, 8, 1, 2, 5, 6, 7};
   Routing routing;
@@ -252,7 +252,7 @@ TEST_P(CodeFp8Test, ExpertsMatchLinears) {
     const size_t e = s < 4 ? 0 : s < 5 ? 2 : 3;
     const int64_t row = token[static_cast<size_t>(s)];
     ASSERT_EQ(std::vector<float>(all.begin() + s * n, all.begin() + (s + 1) * n),
-              multiply(*device, x.rows(row, row + 1), weights[e]))
+              multiply(*device, x.rows(row, row + 1), weights.linears[e]))
         << "slot " << s;
   }
 }

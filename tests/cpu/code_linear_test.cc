@@ -52,13 +52,15 @@ struct Expected {
 };
 
 /// An input is off by at most half a step of its block, largest / most, plus what f32 loses while
-/// finding the step (three roundings of up to 2^-24 of the value); then every block adds a rounding
-/// of the integer sum and the scale's, and one or two of the running sum.
+/// finding the step (three roundings of up to 2^-24 of the value); then comes a rounding of the
+/// integer sum, one or two of the running sum for every group of the block that follows, and one
+/// for every block.
 Expected multiply(const std::vector<float>& x, const RandomCodes& w, const Way& way,
                   const Case& c) {
   const double most = way.inputs == Inputs::kFull ? 16256 : 127;
-  const int64_t block = way.format.group == 0 ? 128 : way.format.group;
-  const double chain = 0x1p-24 * (6 + 2.0 * static_cast<double>((c.k + block - 1) / block));
+  const int64_t group = way.format.group == 0 ? 128 : way.format.group;
+  const int64_t block = way.inputs == Inputs::kFull ? 128 : group;
+  const double chain = 0x1p-24 * (6 + 2.0 * static_cast<double>((c.k + group - 1) / group));
   std::vector<double> weights;
   for (int64_t n = 0; n < c.n; ++n) {
     for (int64_t k = 0; k < c.k; ++k) weights.push_back(w.value(n, k));
@@ -120,6 +122,9 @@ TEST_P(CodeLinearTest, MatchesDoubleAndGenericOverOddShapes) {
                          {4, 65, 130},
                          {7, 31, 129},
                          {13, 96, 203},
+                         {5, 70, 100},
+                         {6, 33, 260},
+                         {25, 47, 161},
                          {37, 50, 96},
                          {1, 100, 1100}}) {
       SCOPED_TRACE(testing::Message() << way << ": M " << c.m << " N " << c.n << " K " << c.k);
@@ -251,11 +256,11 @@ TEST_P(CodeLinearTest, ExpertsMatchLinears) {
   const int64_t tokens = 9, n = 50, k = 70, experts = 4;
   const Way way = {{type(), 32, false, DType::kF32}, Inputs::kFull, DType::kBF16};
   const Values x(way.dtype, {tokens, k}, random_values(tokens * k, 1));
-  std::vector<Linear> weights;
+  Experts weights;
   for (uint32_t e = 0; e < experts; ++e) {
-    weights.push_back(pack(*device, RandomCodes(way.format, n, k, e), way));
+    weights.linears.push_back(pack(*device, RandomCodes(way.format, n, k, e), way));
   }
-  weights[1].data = {};  // nobody chooses it: it may not be read
+  weights.linears[1].data = {};  // nobody chooses it: it may not be read
   std::vector<int32_t> start = {0, 4, 4, 5, 9};
   std::vector<int32_t> token = {0, 3, 4, 8, 1, 2, 5, 6, 7};
   Routing routing;
@@ -271,7 +276,7 @@ TEST_P(CodeLinearTest, ExpertsMatchLinears) {
     const size_t e = s < 4 ? 0 : s < 5 ? 2 : 3;
     const int64_t row = token[static_cast<size_t>(s)];
     const Values alone(DType::kF32, {1, n});
-    device->linear(x.rows(row, row + 1), weights[e], Epilogue::kStore, alone.tensor());
+    device->linear(x.rows(row, row + 1), weights.linears[e], Epilogue::kStore, alone.tensor());
     const std::vector<float> all = y.floats();
     ASSERT_EQ(std::vector<float>(all.begin() + s * n, all.begin() + (s + 1) * n), alone.floats())
         << "slot " << s;

@@ -94,13 +94,12 @@ TEST_P(MoeTest, TiesGoToTheLowerExpert) {
 /// y = x + MoE(h) through the three grouped operations.
 std::vector<float> run_experts(Device& device, const Values& h, int64_t begin, int64_t end,
                                const Values& gate, const std::vector<float>& bias,
-                               const std::vector<Linear>& gate_up, const std::vector<Linear>& down,
-                               int64_t top_k) {
+                               const Experts& gate_up, const Experts& down, int64_t top_k) {
   const int64_t tokens = end - begin;
   const int64_t width = h.tensor().dim(1);
-  OwnedRouting owned(tokens, top_k, static_cast<int64_t>(gate_up.size()));
+  OwnedRouting owned(tokens, top_k, static_cast<int64_t>(gate_up.linears.size()));
   device.route(h.rows(begin, end), {&gate.tensor(), bias.data(), top_k, 1e-12F}, owned.routing);
-  const Values act(h.tensor().dtype, {tokens * top_k, gate_up[0].n / 2});
+  const Values act(h.tensor().dtype, {tokens * top_k, gate_up.linears[0].n / 2});
   device.expert_linear(h.rows(begin, end), ExpertRows::kByToken, gate_up, owned.routing,
                        Epilogue::kSiluMul, act.tensor());
   const Values y(DType::kF32, {tokens * top_k, width});
@@ -121,8 +120,8 @@ TEST_P(MoeTest, ExpertsMatchDenseLinearsAndAreTheSameBitsTokenByToken) {
     std::vector<float> first;
     for (const int threads : {1, 2, 5}) {
       const auto device = make_cpu_device(threads, isa());
-      std::vector<Linear> gate_up;
-      std::vector<Linear> down;
+      Experts gate_up;
+      Experts down;
       for (uint32_t e = 0; e < experts; ++e) {
         const Values g(dtype(), {2 * inner, width},
                        random_values(2 * inner * width, 20 + e, 0.15F));
@@ -131,8 +130,8 @@ TEST_P(MoeTest, ExpertsMatchDenseLinearsAndAreTheSameBitsTokenByToken) {
             {g.tensor().data, dtype(), inner, width, width, 1},
             {g.rows(inner, 2 * inner).data, dtype(), inner, width, width, 1}};
         const MatrixView plain = d.view();
-        gate_up.push_back(device->pack_linear(pair, dtype(), LinearKind::kGateUp, {}));
-        down.push_back(device->pack_linear({&plain, 1}, dtype(), LinearKind::kPlain, {}));
+        gate_up.linears.push_back(device->pack_linear(pair, dtype(), LinearKind::kGateUp, {}));
+        down.linears.push_back(device->pack_linear({&plain, 1}, dtype(), LinearKind::kPlain, {}));
       }
       const std::vector<float> whole =
           run_experts(*device, h, 0, tokens, gate, bias, gate_up, down, top_k);
@@ -155,9 +154,9 @@ TEST_P(MoeTest, ExpertsMatchDenseLinearsAndAreTheSameBitsTokenByToken) {
         for (int64_t j = 0; j < top_k; ++j) {
           const auto e = static_cast<size_t>(owned.ids[static_cast<size_t>(t * top_k + j)]);
           const Values act(dtype(), {1, inner});
-          device->linear(h.rows(t, t + 1), gate_up[e], Epilogue::kSiluMul, act.tensor());
+          device->linear(h.rows(t, t + 1), gate_up.linears[e], Epilogue::kSiluMul, act.tensor());
           const Values y(DType::kF32, {1, width});
-          device->linear(act.tensor(), down[e], Epilogue::kStore, y.tensor());
+          device->linear(act.tensor(), down.linears[e], Epilogue::kStore, y.tensor());
           for (size_t i = 0; i < sum.size(); ++i) {
             sum[i] += owned.weights[static_cast<size_t>(t * top_k + j)] * y.floats()[i];
           }

@@ -16,10 +16,10 @@ TEST_P(RowOpsTest, EmbedPicksRowsOfAnyTypeAndStride) {
   std::vector<int32_t> ids;
   for (int i = 0; i < 90; ++i) ids.push_back(i * 7 % 50);
   const Values x(DType::kF32, {90, 36});
-  device->embed(table.view(), ids, x.tensor());
+  device->embed(device->pack_embedding(table.view()), ids, x.tensor());
   const Values transposed(DType::kF32, {90, 36});
-  device->embed({table.tensor().data, DType::kU16, 36, 36, 1, 36}, std::vector<int32_t>(90, 3),
-                transposed.tensor());
+  device->embed(device->pack_embedding({table.tensor().data, DType::kU16, 36, 36, 1, 36}),
+                std::vector<int32_t>(90, 3), transposed.tensor());
   for (size_t t = 0; t < ids.size(); ++t) {
     for (size_t i = 0; i < 36; ++i) {
       ASSERT_EQ(x.floats()[t * 36 + i], values[static_cast<size_t>(ids[t]) * 36 + i]);

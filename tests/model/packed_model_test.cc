@@ -5,17 +5,21 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <string>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "cpu/cpu_device.h"
+#include "device/null_device.h"
 #include "model/checkpoint.h"
 #include "model/convert.h"
+#include "model/kv_scales.h"
 #include "model/pack_model.h"
 #include "model/packed_weights.h"
 #include "model/quantize.h"
 #include "support/temporary_folder.h"
+#include "tensor/safetensors.h"
 
 namespace erne {
 namespace {
@@ -82,7 +86,14 @@ TEST(PackedModel, SameBitsMappedOrCopied) {
       {"moe", options(DType::kBF16)},
       {"moe", options(DType::kF32, "wint8", "lm_head=wint8")},
       {"dense-tied", options(DType::kBF16, "wint4:g32:min", "lm_head=wint8", Inputs::kInt8)},
-      {"dense-bias", options(DType::kBF16, "fp8_block")}};
+      {"dense-bias", options(DType::kBF16, "fp8_block")},
+      {"dense-bias", options(DType::kBF16, "fp8_channel")},
+      {"dense-tied", options(DType::kBF16, "fp8_tensor:r32")},
+      {"dense-bias", options(DType::kBF16, "w8a8")},
+      {"moe", options(DType::kBF16, "w4a8")},
+      {"dense-bias", options(DType::kF32, "w4a8:r1")},
+      {"moe", options(DType::kBF16, "wint2.5", "experts=wint2.5")},
+      {"dense-bias", options(DType::kF32, "wint2", "mlp=wint2")}};
   for (const Case& c : cases) {
     SCOPED_TRACE(c.golden + c.load.quantization.text());
     TemporaryFolder folder;
@@ -106,6 +117,68 @@ TEST(PackedModel, KeepsTheCodesOfAQuantisedFolder) {
   EXPECT_EQ(logits(folder / "packed", options(DType::kBF16)),
             logits(folder / "codes", options(DType::kBF16)));
   EXPECT_EQ(Checkpoint::open(folder / "packed")->config().quant_method, "");
+}
+
+// `from` with further tensors.
+void add_tensors(const fs::path& from, const fs::path& to,
+                 const std::map<std::string, std::vector<float>>& extra) {
+  fs::create_directories(to);
+  fs::copy_file(from / "config.json", to / "config.json");
+  const SafetensorsFile file = SafetensorsFile::open(from / "model.safetensors");
+  std::vector<TensorInfo> infos;
+  for (const StoredTensor& tensor : file.tensors()) infos.push_back(tensor.info);
+  for (const auto& [name, values] : extra)
+    infos.push_back({name, DType::kF32, {static_cast<int64_t>(values.size())}});
+  SafetensorsWriter writer(to / "model.safetensors", infos);
+  for (const StoredTensor& tensor : file.tensors()) writer.write(tensor.data, tensor.bytes);
+  for (const auto& [name, values] : extra)
+    writer.write(values.data(), values.size() * sizeof(float));
+  writer.commit();
+}
+
+TEST(PackedModel, KeepsStaticScalesOfInputsAndOfTheCache) {
+  TemporaryFolder folder;
+  quantize({.input = kGoldens / "dense-bias",
+            .output = folder / "codes",
+            .plan = QuantizationPlan::parse("w4a8", "")});
+  std::map<std::string, std::vector<float>> extra;
+  const std::string codes = ".inputs";
+  for (const Checkpoint::Entry& entry : Checkpoint::open(folder / "codes")->entries()) {
+    if (entry.name.ends_with(codes))
+      extra[entry.name.substr(0, entry.name.size() - codes.size()) + ".input_absmax"] = {3.3F};
+  }
+  ASSERT_GT(extra.size(), 4U);
+  for (const char* layer : {"0", "1"}) {
+    for (const char* part : {"cachek", "cachev"}) {
+      const std::string name =
+          fmt::format("model.layers.{}.self_attn.{}_matmul.activation_scale", layer, part);
+      extra[name] = {part[5] == 'k' ? 6.1F : 4.3F};
+    }
+  }
+  add_tensors(folder / "codes", folder / "static", extra);
+  pack(folder / "static", folder / "packed", options(DType::kBF16));
+  const std::vector<float> expected = logits(folder / "static", options(DType::kBF16));
+  EXPECT_EQ(logits(folder / "packed", options(DType::kBF16)), expected);
+  EXPECT_NE(logits(folder / "codes", options(DType::kBF16)), expected);
+  const auto checkpoint = Checkpoint::open(folder / "packed");
+  EXPECT_EQ(checkpoint->packed()->cache_dtype, DType::kI8);
+  EXPECT_EQ(checkpoint->kv_absmax().size(), 2U);
+  EXPECT_THAT(
+      message([&] { logits(folder / "packed", options(DType::kBF16, "none", "", Inputs::kFull)); },
+              Code::kInvalidArgument),
+      HasSubstr("--act-dtype bf16"));
+}
+
+// A device whose weights nobody keeps.
+TEST(PackedModel, IsRefusedByOtherDevices) {
+  TemporaryFolder folder;
+  pack(kGoldens / "dense-tied", folder / "packed", options(DType::kBF16));
+  NullDevice device;
+  const std::string text = message(
+      [&] { TextModel::load(Checkpoint::open(folder / "packed"), device, options(DType::kBF16)); },
+      Code::kUnsupported);
+  EXPECT_THAT(text, HasSubstr("is packed for the CPU"));
+  EXPECT_THAT(text, HasSubstr((kGoldens / "dense-tied").string()));
 }
 
 TEST(PackedModel, SaysWhatItIs) {
@@ -185,6 +258,8 @@ TEST(PackedModel, RefusesBrokenFiles) {
       {"|numbers|", "|int8:99|", Code::kCorrupt, "format of codes"},
       {"|plain|", "|plane|", Code::kCorrupt, "kind"},
       {"|plain|", "|-lain|", Code::kCorrupt, "kind"},
+      {"|numbers|0|", "|numbers|9|", Code::kCorrupt, "largest input"},
+      {"\"cache\":\"bfloat16\"", "\"cache\":\"bfloat17\"", Code::kCorrupt, "bfloat16"},
       {"cpu1/", "cpu0/", Code::kUnsupported, "layout"},
       {"\"dtype\":\"bfloat16\"", "\"dtype\":\"bfloat17\"", Code::kCorrupt, "bfloat16 are valid"},
       {"lm_head.packed", "lm_tail.packed", Code::kCorrupt, "is missing"},

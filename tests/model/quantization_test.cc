@@ -24,7 +24,8 @@ std::string given(const QuantizationPlan& plan, const char* name, bool is_moe) {
 TEST(QuantizationPlan, NamesRoundTrip) {
   for (const char* name :
        {"wint8", "wint8:g32", "wint4", "wint4:g64", "wint4:g128:min", "wint8:g64:min",
-        "wint4:g32:min:mse", "fp8_block", "fp8_channel", "fp8_tensor"}) {
+        "wint4:g32:min:mse", "fp8_block", "fp8_channel", "fp8_tensor", "fp8_tensor:r32", "w8a8",
+        "w8a8:g64:min", "w4a8", "w4a8:r1", "w4a8:r512", "wint2.5", "wint2"}) {
     const auto scheme = parse_scheme(name);
     ASSERT_TRUE(scheme.has_value()) << name;
     EXPECT_EQ(scheme->name(), name);
@@ -55,6 +56,24 @@ TEST(QuantizationPlan, FourBitsMeanTheExpertsOfAMixture) {
   EXPECT_EQ(given(plan, kQ, true), "wint8");
   EXPECT_EQ(given(plan, kQ, false), "wint4:g64");
   EXPECT_EQ(given(QuantizationPlan::parse("fp8_block", ""), kQ, true), "fp8_block");
+}
+
+TEST(QuantizationPlan, TwoBitsMeanTheExpertsOfDeepLayers) {
+  for (const char* scheme : {"wint2", "wint2.5"}) {
+    const QuantizationPlan plan = QuantizationPlan::parse(scheme, "");
+    EXPECT_EQ(given(plan, kExpert, true), scheme);
+    EXPECT_EQ(given(plan, "model.layers.7.mlp.experts.0.up_proj.weight", true), scheme);
+    EXPECT_EQ(given(plan, "model.layers.6.mlp.experts.0.up_proj.weight", true), "wint4");
+    EXPECT_EQ(given(plan, kShared, true), "wint8");
+    EXPECT_EQ(given(plan, kQ, true), "wint8");
+    EXPECT_EQ(given(plan, kDown, false), "wint8");
+    EXPECT_EQ(given(QuantizationPlan::parse("wint8", std::string("mlp=") + scheme), kDown, false),
+              scheme);
+  }
+  const QuantizationPlan w4a8 = QuantizationPlan::parse("w4a8", "");
+  EXPECT_EQ(given(w4a8, kExpert, true), "w4a8");
+  EXPECT_EQ(given(w4a8, kQ, true), "wint8");
+  EXPECT_EQ(given(w4a8, kQ, false), "w4a8");
 }
 
 TEST(QuantizationPlan, ExceptionsTheLastThatFits) {
@@ -93,6 +112,10 @@ TEST(QuantizationPlan, RefusesWordsWithWhatIsValid) {
   has(error("wint4:g16", ""), "wint4:g16");
   has(error("wint4:", ""), "'wint4:'");
   has(error("fp8_block:g64", ""), "fp8_block:g64");
+  has(error("wint2:g64", ""), "wint2:g64");
+  has(error("w4a8:r48", ""), "w4a8:r48");
+  has(error("w4a8:g32", ""), "w4a8:g32");
+  has(error("fp8_channel:r32", ""), "fp8_channel:r32");
   has(error("", ""), "''");
   has(error("wint8", "lm_head"), "ROLE=SCHEME");
   has(error("wint8", "head=wint8"), "lm_head");

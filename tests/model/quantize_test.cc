@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
@@ -143,6 +144,39 @@ TEST(Quantize, TheSameBytesEveryTimeAndWhereverItWasInterrupted) {
   }
 }
 
+TEST(Quantize, EverySchemeGivesTheSameBytesWithAnyThreads) {
+  for (const auto& [golden, scheme, mixed] :
+       std::vector<std::array<const char*, 3>>{{"moe", "wint2.5", "experts=wint2.5"},
+                                               {"moe-sharded", "wint2", "experts=wint2"},
+                                               {"dense-bias", "w4a8", "lm_head=w8a8"},
+                                               {"dense-bias", "fp8_tensor:r32", ""}}) {
+    SCOPED_TRACE(scheme);
+    TemporaryFolder folder;
+    QuantizeOptions o = options(golden, folder / "a", scheme, mixed);
+    o.max_shard_bytes = 100'000;
+    const QuantizeResult result = quantize(o);
+    for (const TensorError& error : result.tensors) {
+      const bool two_bits = error.scheme.starts_with("wint2");
+      EXPECT_GT(error.snr_db, two_bits ? 6 : 14) << error.name;
+    }
+    o.output = folder / "b";
+    o.num_threads = 3;
+    quantize(o);
+    EXPECT_EQ(contents(folder / "a"), contents(folder / "b"));
+    Checkpoint::open(folder / "a");
+  }
+}
+
+TEST(Quantize, TwoBitsTakeTheirBits) {
+  TemporaryFolder folder;
+  const QuantizeResult result =
+      quantize(options("moe-sharded", folder / "out", "wint2.5", "experts=wint2.5"));
+  for (const TensorError& error : result.tensors) {
+    if (error.scheme != "wint2.5" || error.name.find("up_proj") == std::string::npos) continue;
+    EXPECT_EQ(error.bytes, 32U * (128 / 64 * 20 + 2)) << error.name;  // [32, 128]
+  }
+}
+
 TEST(Quantize, FilesOfAnotherPlanAreNotUsed) {
   TemporaryFolder folder;
   QuantizeOptions first = options("moe", folder / "out", "wint4");
@@ -170,6 +204,11 @@ TEST(Quantize, RefusesWithTheReason) {
   EXPECT_FALSE(fs::exists(folder / "out.partial"));
   o = options("moe", kGoldens / "moe", "wint8");
   EXPECT_THAT(error(o), HasSubstr("same folder"));
+  o = options("moe", folder / "out", "wint2");  // four layers: no expert is deep enough
+  EXPECT_THAT(error(o), AllOf(HasSubstr("layers 7"), HasSubstr("experts=wint2")));
+  o = options("dense-bias", folder / "out", "wint2.5");
+  EXPECT_THAT(error(o), HasSubstr("--mixed mlp=wint2.5"));
+  EXPECT_FALSE(fs::exists(folder / "out.partial"));
   quantize(options("moe", folder / "out", "wint8"));
   o = options("moe", folder / "out", "wint8");
   EXPECT_THAT(error(o), HasSubstr("--force"));
@@ -211,6 +250,9 @@ class QuantizedFolder : public testing::Test {
   };
   void SetUp() override {
     quantize(options("dense-bias", folder_ / "out", "wint4:g32", "attention=wint8"));
+    load();
+  }
+  void load() {
     const SafetensorsFile file = SafetensorsFile::open(folder_ / "out" / "model.safetensors");
     for (const StoredTensor& tensor : file.tensors()) {
       items_[tensor.info.name] = {
@@ -292,6 +334,75 @@ TEST_F(QuantizedFolder, CodesWithoutAPlace) {
 TEST_F(QuantizedFolder, WhatMayNotBeQuantised) {
   reshape("model.norm.weight", DType::kI8, {1, 64});
   EXPECT_THAT(error(), AllOf(HasSubstr("model.norm.weight"), HasSubstr("may not")));
+}
+
+constexpr const char* kGate = "model.layers.1.mlp.gate_proj.weight";
+constexpr const char* kUp = "model.layers.1.mlp.down_proj.weight";
+
+// The same with the parts of 2-bit and rotated weights.
+class LowBitFolder : public QuantizedFolder {
+ protected:
+  void SetUp() override {
+    quantize(options("dense-bias", folder_ / "out", "w4a8",
+                     "mlp@0=wint2.5,mlp@1=wint2,attention=w4a8:r32"));
+    load();
+  }
+};
+
+TEST_F(LowBitFolder, AsWrittenItOpens) { EXPECT_EQ(error(), "no error"); }
+
+TEST_F(LowBitFolder, PartsOfTwoBitsThatAreMissingOrMisshapen) {
+  const auto items = items_;
+  for (const char* part : {".scale", ".super", ".code_scale", ".code_zp"}) {
+    items_ = items;
+    items_.erase(std::string(kGate) + part);
+    EXPECT_THAT(error(), HasSubstr(kGate)) << part;
+    items_ = items;
+    reshape(std::string(kGate) + part, DType::kF32, {3});
+    const bool is_float = std::string(part).starts_with(".code");
+    EXPECT_THAT(error(), AllOf(HasSubstr(kGate), HasSubstr(is_float ? "[3]" : "float32"))) << part;
+  }
+  items_ = items;
+  reshape(kGate, DType::kU8, {16, 5});
+  EXPECT_THAT(error(), AllOf(HasSubstr(kGate), HasSubstr("[16, 5]")));
+  items_ = items;
+  reshape(std::string(kGate) + ".inputs", DType::kI32, {2});
+  EXPECT_THAT(error(), AllOf(HasSubstr(".inputs"), HasSubstr("2-bit")));
+  items_ = items;  // constants that give states of more than 30 bits
+  std::fill(items_[std::string(kUp) + ".code_scale"].data.begin(),
+            items_[std::string(kUp) + ".code_scale"].data.end(), '\x7F');
+  EXPECT_THAT(error(), AllOf(HasSubstr(kUp), HasSubstr("2^30")));
+}
+
+TEST_F(LowBitFolder, WordsOfTwoAndAHalfBits) {
+  const std::string name = "model.layers.0.mlp.gate_proj.weight";
+  const auto items = items_;
+  reshape(name, DType::kU16, {20, 7});
+  EXPECT_THAT(error(), AllOf(HasSubstr(name), HasSubstr("[20, 7]")));
+  items_ = items;
+  items_.erase(name + ".super");  // numbers of the wrong shape then
+  EXPECT_THAT(error(), HasSubstr(name));
+}
+
+TEST_F(LowBitFolder, InputsThatNoKernelHas) {
+  const std::string inputs = std::string(kQ) + ".inputs";
+  const auto set = [&](int32_t rotation, int32_t rule) {
+    const int32_t values[] = {rotation, rule};
+    items_[inputs].data.assign(reinterpret_cast<const char*>(values), sizeof(values));
+    return error();
+  };
+  EXPECT_EQ(set(32, 2), "no error");
+  for (const int32_t rotation : {0, -32, 48, 64, 1 << 30})
+    EXPECT_THAT(set(rotation, 2), AllOf(HasSubstr(inputs), HasSubstr("powers of two"))) << rotation;
+  for (const int32_t rule : {-1, 3, 1000})
+    EXPECT_THAT(set(32, rule), AllOf(HasSubstr(inputs), HasSubstr("rule"))) << rule;
+  reshape(inputs, DType::kF32, {2});
+  EXPECT_THAT(error(), AllOf(HasSubstr(inputs), HasSubstr("int32 [2]")));
+  set(32, 2);
+  items_[inputs].info = {inputs, DType::kI32, {2}};
+  const std::string absmax = std::string(kQ) + ".input_absmax";
+  reshape(absmax, DType::kF32, {1});  // bytes of 1: a tiny number
+  EXPECT_THAT(error(), HasSubstr(absmax));
 }
 
 }  // namespace

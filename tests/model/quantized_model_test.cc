@@ -2,106 +2,32 @@
 // same model, close to the one whose weights are the codes' numbers, and batch invariant.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "base/error.h"
-#include "cpu/cpu_device.h"
-#include "model/checkpoint.h"
 #include "model/convert.h"
+#include "model/model_runner.h"
 #include "model/quantize.h"
 #include "model/text_model.h"
-#include "model/verify.h"
 #include "support/temporary_folder.h"
 
 namespace erne {
 namespace {
 
 namespace fs = std::filesystem;
+using testing_support::distance;
+using testing_support::kGoldens;
+using testing_support::Runner;
 using testing_support::TemporaryFolder;
-
-const fs::path kGoldens = fs::path(ERNE_TESTS_DIR) / "goldens/text";
 
 struct Case {
   const char* golden;
   const char* scheme;
   const char* mixed;
 };
-
-// A model, and the logits of the golden's longest sequence.
-class Runner {
- public:
-  Runner(const fs::path& folder, const char* golden, const LoadOptions& options, int threads = 2,
-         const std::string& isa = "")
-      : device_(make_cpu_device(threads, isa)), checkpoint_(Checkpoint::open(folder)) {
-    model_ = TextModel::load(checkpoint_, *device_, options);
-    golden_ = read_golden(kGoldens / golden / "golden.safetensors", checkpoint_->config());
-  }
-
-  /// [T, V], the prompt in chunks of `chunk` tokens.
-  std::vector<float> logits(int64_t chunk) const {
-    const std::vector<int32_t>& ids = golden_.sequences.back().ids;
-    const auto total = static_cast<int64_t>(ids.size());
-    constexpr int kBlock = 16;
-    const auto blocks = static_cast<int32_t>((total + kBlock - 1) / kBlock);
-    KvCache cache = device_->make_kv_cache(model_->kv_spec(kBlock), blocks);
-    std::vector<int32_t> table;
-    for (int32_t b = 0; b < blocks; ++b) table.push_back(b);
-    std::vector<float> all;
-    for (int64_t first = 0; first < total; first += chunk) {
-      const int64_t count = std::min(chunk, total - first);
-      std::vector<int32_t> positions;
-      std::vector<int32_t> rows;
-      for (int64_t i = 0; i < count; ++i) {
-        positions.push_back(static_cast<int32_t>(first + i));
-        rows.push_back(static_cast<int32_t>(i));
-      }
-      const std::vector<int32_t> starts = {0, static_cast<int32_t>(count)};
-      const std::vector<int32_t> context = {static_cast<int32_t>(first + count)};
-      const Batch batch{std::span(ids).subspan(static_cast<size_t>(first), positions.size()),
-                        positions,
-                        starts,
-                        context,
-                        table,
-                        blocks,
-                        rows};
-      Arena arena(Buffer::host(model_->arena_bytes(count, count)));
-      Ctx ctx{*device_, arena};
-      const Tensor out = model_->forward(ctx, batch, cache);
-      all.insert(all.end(), out.ptr<float>(), out.ptr<float>() + out.elements());
-    }
-    return all;
-  }
-
-  const TextModel& model() const { return *model_; }
-
- private:
-  std::unique_ptr<Device> device_;
-  std::shared_ptr<const Checkpoint> checkpoint_;
-  std::unique_ptr<TextModel> model_;
-  Golden golden_;
-};
-
-// The median over the rows of the largest difference, as a share of the largest |logit|: a router's
-// choice that flips by a rounding changes its row much, but few rows.
-double distance(const std::vector<float>& a, const std::vector<float>& b, size_t vocab) {
-  EXPECT_EQ(a.size(), b.size());
-  double largest = 0;
-  std::vector<double> gaps(a.size() / vocab, 0.0);
-  for (size_t i = 0; i < a.size(); ++i) {
-    const double x = static_cast<double>(a[i]);
-    const double gap = std::fabs(x - static_cast<double>(b[i]));
-    if (!std::isfinite(gap)) return HUGE_VAL;
-    largest = std::max(largest, std::fabs(x));
-    gaps[i / vocab] = std::max(gaps[i / vocab], gap);
-  }
-  std::nth_element(gaps.begin(), gaps.begin() + static_cast<ptrdiff_t>(gaps.size() / 2),
-                   gaps.end());
-  return gaps[gaps.size() / 2] / largest;
-}
 
 class QuantizedModel : public testing::TestWithParam<Case> {};
 
@@ -111,7 +37,7 @@ TEST_P(QuantizedModel, OnlineAndFromAFolderAreTheSameModel) {
   TemporaryFolder folder;
   quantize({.input = kGoldens / golden, .output = folder / "out", .plan = plan, .num_threads = 1});
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    const Runner online(kGoldens / golden, golden, {dtype, false, plan, Inputs::kFull});
+    const Runner online(kGoldens / golden, golden, {dtype, false, plan});
     const Runner stored(folder / "out", golden, {dtype, false});
     EXPECT_EQ(online.logits(1000), stored.logits(1000));
     EXPECT_EQ(online.model().weight_bytes(), stored.model().weight_bytes());
@@ -130,17 +56,22 @@ TEST_P(QuantizedModel, CloseToTheModelOfItsNumbers) {
   const std::vector<float> expected = numbers.logits(1000);
   const Runner full(folder / "codes", golden, {DType::kF32, false});
   const auto vocab = static_cast<size_t>(full.model().config().vocab_size);
-  // 15-bit inputs; fp8 weights take bfloat16 ones.
-  const bool fp8 = std::string(scheme).starts_with("fp8");
-  EXPECT_LT(distance(expected, full.logits(1000), vocab), fp8 ? 1e-2 : 2e-3);
+  // 15-bit inputs; fp8 weights take bfloat16 ones, others int8.
+  const std::string name = scheme;
+  const double bound = name.starts_with("fp8")    ? 1e-2
+                       : name.starts_with("w8a8") ? 3e-2
+                       : name.starts_with("w4a8") ? 5e-2
+                                                  : 2e-3;
+  EXPECT_LT(distance(expected, full.logits(1000), vocab), bound);
   const Runner rounded(folder / "codes", golden, {DType::kF32, false, {}, Inputs::kInt8});
-  EXPECT_LT(distance(expected, rounded.logits(1000), vocab), 3e-2);
+  EXPECT_LT(distance(expected, rounded.logits(1000), vocab), std::max(bound, 3e-2));
 }
 
 TEST_P(QuantizedModel, BatchInvariant) {
   const auto [golden, scheme, mixed] = GetParam();
   const QuantizationPlan plan = QuantizationPlan::parse(scheme, mixed);
-  for (const Inputs inputs : {Inputs::kFull, Inputs::kInt8}) {
+  for (const std::optional<Inputs> inputs :
+       {std::optional<Inputs>(), std::optional(Inputs::kInt8)}) {
     const LoadOptions options{DType::kBF16, false, plan, inputs};
     const std::vector<float> whole = Runner(kGoldens / golden, golden, options, 2).logits(1000);
     for (const int threads : {1, 3}) {
@@ -163,15 +94,22 @@ TEST(QuantizedModelOptions, WithoutEffectAreRefused) {
   EXPECT_THROW(Runner(folder / "codes", "moe", {DType::kBF16, false, plan}), Error);
   EXPECT_THROW(Runner(kGoldens / "moe", "moe", {DType::kBF16, false, {}, Inputs::kInt8}), Error);
   Runner(folder / "codes", "moe", {DType::kBF16, false, {}, Inputs::kInt8});
+  const QuantizationPlan int8_inputs = QuantizationPlan::parse("w8a8", "");
+  quantize({.input = kGoldens / "moe", .output = folder / "w8a8", .plan = int8_inputs});
+  EXPECT_THROW(Runner(folder / "w8a8", "moe", {DType::kBF16, false, {}, Inputs::kFull}), Error);
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Schemes, QuantizedModel,
-    testing::Values(Case{"dense-bias", "wint8", "lm_head=wint8"}, Case{"dense-bias", "wint4", ""},
-                    Case{"dense-bias", "wint4:g32:min", "lm_head=wint8:g64"},
-                    Case{"moe", "wint4:g64", "attention=none"},
-                    Case{"moe-sharded", "wint8:g32", ""}, Case{"dense-tied", "fp8_block", ""},
-                    Case{"moe", "fp8_channel", ""}),
+    testing::Values(
+        Case{"dense-bias", "wint8", "lm_head=wint8"}, Case{"dense-bias", "wint4", ""},
+        Case{"dense-bias", "wint4:g32:min", "lm_head=wint8:g64"},
+        Case{"moe", "wint4:g64", "attention=none"}, Case{"moe-sharded", "wint8:g32", ""},
+        Case{"dense-tied", "fp8_block", ""}, Case{"moe", "fp8_channel", ""},
+        Case{"dense-bias", "wint2.5", "mlp=wint2.5,lm_head=wint8"},
+        Case{"moe", "wint2.5", "experts=wint2.5"}, Case{"moe-sharded", "wint2", "experts=wint2"},
+        Case{"moe", "w8a8:g64", ""}, Case{"dense-bias", "w4a8", "lm_head=w8a8"},
+        Case{"moe", "w4a8", "attention=w4a8:r1"}, Case{"dense-tied", "fp8_tensor:r32", ""}),
     [](const testing::TestParamInfo<Case>& test) {
       std::string name = std::string(test.param.golden) + "_" + test.param.scheme;
       for (char& c : name) {

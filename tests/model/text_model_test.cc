@@ -9,6 +9,7 @@
 #include <numeric>
 #include <string>
 
+#include "base/error.h"
 #include "cpu/cpu_device.h"
 #include "golden_cases.h"
 #include "model/checkpoint.h"
@@ -158,6 +159,26 @@ TEST_P(GoldenCase, BatchInvariantBitForBit) {
       expect_same(run_pieces(threaded, ids, 16, 5));
     }
   }
+}
+
+TEST(TextModel, CachesOfEightBitsMoveTheLogitsALittle) {
+  Loaded m("dense-tied", DType::kF32, 1);
+  EXPECT_EQ(m.model->kv_spec(16).dtype, DType::kF32);
+  for (const DType cache : {DType::kI8, DType::kF8E4M3}) {
+    LoadOptions options{DType::kF32};
+    options.cache_dtype = cache;
+    m.model = TextModel::load(m.checkpoint, *m.device, options);
+    EXPECT_EQ(m.model->kv_spec(16).dtype, cache);
+    const VerifyReport report = verify(*m.model, *m.device, m.golden, {5, 4, 16});
+    for (const SequenceReport& r : report.sequences) {
+      EXPECT_TRUE(r.finite);
+      EXPECT_GT(r.max_error, 5e-6 * r.max_logit) << "the cache is as exact as float32";
+      EXPECT_LT(r.mean_error, (cache == DType::kI8 ? 0.01 : 0.02) * r.max_logit);
+    }
+  }
+  LoadOptions wide{DType::kBF16};
+  wide.cache_dtype = DType::kF32;
+  EXPECT_THROW(TextModel::load(m.checkpoint, *m.device, wide), Error);
 }
 
 TEST(TextModel, ArenaDryRunIsEnoughAndTight) {

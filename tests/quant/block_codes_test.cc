@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
+#include <span>
 #include <string>
 
 #include "base/error.h"
@@ -17,6 +19,11 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 using namespace testing_support;  // NOLINT
+
+template <typename T>
+RawTensor raw(const char* name, DType dtype, std::vector<int64_t> shape, const std::vector<T>& v) {
+  return {name, dtype, std::move(shape), std::as_bytes(std::span(v))};
+}
 
 // Random blocks with finite half-precision scales.
 std::vector<std::byte> random_blocks(GgufType type, int64_t blocks, uint64_t seed) {
@@ -33,8 +40,8 @@ std::vector<std::byte> random_blocks(GgufType type, int64_t blocks, uint64_t see
 }
 
 TEST(GgufCodes, ValuesAreThoseOfDequantize) {
-  for (const GgufType type :
-       {GgufType::kQ8_0, GgufType::kQ4_0, GgufType::kQ4_1, GgufType::kQ4_K, GgufType::kQ5_K}) {
+  for (const GgufType type : {GgufType::kQ8_0, GgufType::kQ4_0, GgufType::kQ4_1, GgufType::kQ5_0,
+                              GgufType::kQ5_1, GgufType::kQ4_K, GgufType::kQ5_K}) {
     const int64_t cols = 2 * gguf_block(type).values;
     const int64_t rows = 40;
     const std::vector<std::byte> blocks = random_blocks(type, 2 * rows, 3);
@@ -69,12 +76,11 @@ TEST(GgufCodes, RefusesOrDeclines) {
 
 TEST(Ccq, DecodesTheSpecificationsWords) {
   EXPECT_THAT(ccq25_word(0xB3C5), ElementsAre(1, 2, -3, 3, 0, -3, 1));
-  const Ccq25 group{
-      1,
-      64,
-      {0x785a, 0x7abc, 0x2e9e, 0x5f17, 0x4daf, 0x89c6, 0xd5e4, 0xe36a, 0xf2f1, 0xb51a},
-      {to_bf16(1.8328428e-6F)}};
-  const Codes all = read_all(*ccq25_rows(group));
+  const std::vector<uint16_t> words{0x785a, 0x7abc, 0x2e9e, 0x5f17, 0x4daf,
+                                    0x89c6, 0xd5e4, 0xe36a, 0xf2f1, 0xb51a};
+  const std::vector<bf16> super{to_bf16(1.8328428e-6F)};
+  const Codes all = read_all(*ccq25_rows(
+      {raw("words", DType::kU16, {10, 1}, words), raw("super", DType::kBF16, {1}, super)}, 1, 64));
   EXPECT_NEAR(all.scales[0], .00990102, 1e-8);
   EXPECT_THAT(std::vector<int8_t>(all.codes.begin(), all.codes.begin() + 7),
               ElementsAre(-1, 3, 0, -3, 1, 2, -2));
@@ -91,8 +97,10 @@ TEST(Ccq, DecodesTheSpecificationsWords) {
 // The Viterbi search finds what trying all words finds.
 TEST(Ccq, EncodesEveryWordAtItsNearest) {
   const std::vector<float> w = gaussian(64, 9);
-  const Ccq25 encoded = ccq25_encode(view(w, 1, 64));
-  const float step = read_all(*ccq25_rows(encoded)).scales[0];
+  const auto rows = ccq_rows(view(w, 1, 64), CodeType::kCcq25);
+  const float step = read_all(*rows).scales[0];
+  std::vector<uint8_t> bytes(20);
+  rows->read_ccq(0, bytes.data());
   for (size_t run = 0; run < 9; ++run) {
     auto error = [&](uint16_t word) {
       double sum = 0;
@@ -107,35 +115,71 @@ TEST(Ccq, EncodesEveryWordAtItsNearest) {
     for (uint32_t word = 0; word < 65536; ++word) {
       best = std::min(best, error(static_cast<uint16_t>(word)));
     }
-    EXPECT_NEAR(error(encoded.words[run]), best, 1e-5) << run;
+    const auto word = static_cast<uint16_t>(bytes[2 * run] | bytes[2 * run + 1] << 8);
+    EXPECT_NEAR(error(word), best, 1e-5) << run;
   }
 }
 
-TEST(Ccq, EncodesZeroRowsAndRefusesTheRest) {
-  std::vector<float> w(2 * 128);
+TEST(Ccq, ZeroRowsAreZeroAndBrokenOnesNan) {
+  std::vector<float> w(3 * 128);
   for (size_t i = 0; i < 128; ++i) w[i] = 1e-3F * static_cast<float>(i % 7);
-  const std::vector<float> two = values_of(*ccq2_rows(ccq2_encode(view(w, 2, 128))));
-  const std::vector<float> mid = values_of(*ccq25_rows(ccq25_encode(view(w, 2, 128))));
-  for (size_t i = 128; i < 256; ++i) {
-    EXPECT_EQ(two[i], 0);
-    EXPECT_EQ(mid[i], 0);
+  w[2 * 128 + 3] = INFINITY;
+  for (const CodeType type : {CodeType::kCcq25, CodeType::kCcq2}) {
+    const std::vector<float> values = values_of(*ccq_rows(view(w, 3, 128), type));
+    EXPECT_TRUE(std::isfinite(values[3]));
+    for (size_t i = 128; i < 256; ++i) EXPECT_EQ(values[i], 0);
+    for (size_t i = 256; i < 384; ++i) EXPECT_TRUE(std::isnan(values[i]));
   }
-  EXPECT_THROW(ccq2_encode(view(w, 4, 64)), Error);
-  EXPECT_THROW(ccq25_encode(view(w, 8, 32)), Error);
-  w[3] = INFINITY;
-  EXPECT_THROW(ccq25_encode(view(w, 2, 128)), Error);
-  EXPECT_THROW(ccq2_encode(view(w, 2, 128)), Error);
+}
+
+// A width that is no multiple of 64 is that of a matrix padded with zeros.
+TEST(Ccq, PadsTheLastGroup) {
+  for (const int64_t cols : {1, 48, 66, 193}) {
+    const int64_t padded = (cols + 63) / 64 * 64;
+    std::vector<float> w = gaussian(3 * padded, 5);
+    for (int64_t i = 0; i < 3 * padded; ++i) w[static_cast<size_t>(i)] *= i % padded < cols;
+    const MatrixView narrow{w.data(), DType::kF32, 3, cols, padded, 1};
+    for (const CodeType type : {CodeType::kCcq25, CodeType::kCcq2}) {
+      const auto rows = ccq_rows(narrow, type);
+      const auto whole = ccq_rows(view(w, 3, padded), type);
+      const Codes a = read_all(*rows);
+      const Codes b = read_all(*whole);
+      EXPECT_EQ(a.scales, b.scales);
+      for (int64_t n = 0; n < 3; ++n) {
+        for (int64_t k = 0; k < cols; ++k)
+          ASSERT_EQ(a.codes[static_cast<size_t>(n * cols + k)],
+                    b.codes[static_cast<size_t>(n * padded + k)]);
+      }
+    }
+  }
 }
 
 TEST(Ccq, RefusesTensorsThatDoNotFit) {
-  Ccq2 two = ccq2_encode(view(gaussian(2 * 128, 1), 2, 128));
-  two.local.pop_back();
-  EXPECT_THROW(ccq2_rows(two), Error);
-  Ccq25 mid = ccq25_encode(view(gaussian(2 * 64, 1), 2, 64));
-  mid.super.clear();
-  EXPECT_THROW(ccq25_rows(mid), Error);
-  mid.cols = 96;
-  EXPECT_THROW(ccq25_rows(mid), Error);
+  const std::vector<uint16_t> words(20);
+  const std::vector<bf16> super(2);
+  const std::vector<uint8_t> codes(64);
+  const std::vector<uint8_t> local(2);
+  std::vector<float> scale(2, 120.0F);
+  const std::vector<float> zp(2, 37.0F);
+  const auto mid = [&](const std::vector<int64_t>& shape, DType type) {
+    ccq25_rows({raw("words", type, shape, words), raw("super", DType::kBF16, {2}, super)}, 2, 64);
+  };
+  mid({10, 2}, DType::kU16);
+  EXPECT_THROW(mid({2, 10}, DType::kU16), Error);
+  EXPECT_THROW(mid({10, 2}, DType::kI32), Error);
+  const auto two = [&](int64_t cols) {
+    ccq2_rows({raw("codes", DType::kU8, {32, 2}, codes), raw("local", DType::kU8, {1, 2}, local),
+               raw("code_scale", DType::kF32, {2}, scale), raw("code_zp", DType::kF32, {2}, zp),
+               raw("super", DType::kBF16, {2}, super)},
+              2, cols);
+  };
+  two(128);
+  EXPECT_THROW(two(64), Error);
+  EXPECT_THROW(two(192), Error);
+  for (const float broken : {1e9F, -1e9F, INFINITY, NAN}) {
+    scale[1] = broken;
+    EXPECT_THROW(two(128), Error);
+  }
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "base/thread_pool.h"
 #include "quant/awq.h"
 #include "quant/gptq.h"
 #include "quant/samples.h"
@@ -60,18 +61,20 @@ struct Row {
 TEST(Gptq, IsBetterThanRoundingOnCorrelatedInputs) {
   const std::vector<double> h = hessian_of(inputs());
   const std::vector<float> w = gaussian(16 * kInputs, 5);
+  ThreadPool pool(2);
   for (const bool by_activity : {false, true}) {
     for (const bool has_min : {false, true}) {
       for (const int group : {0, 32}) {
         for (const ScaleSearch search : {ScaleSearch::kAbsMax, ScaleSearch::kMinError}) {
           const Rounding rounding{CodeType::kInt4, group, has_min, search};
-          const GptqSolver solver(h, kInputs, {rounding, 0.01, by_activity});
+          const GptqSolver solver(h, kInputs, {0.01, by_activity}, &pool);
           double solved = 0;
           double rounded = 0;
           for (size_t n = 0; n < 16; ++n) {
             Row a;
             Row b;
-            solver.solve(&w[n * kInputs], a.codes.data(), a.scales.data(), a.mins.data());
+            solver.solve(&w[n * kInputs], 1, rounding, a.codes.data(), a.scales.data(),
+                         a.mins.data());
             round_row(&w[n * kInputs], kInputs, rounding, b.codes.data(), b.scales.data(),
                       b.mins.data());
             solved += hessian_error(h, a.error(&w[n * kInputs], group));
@@ -94,8 +97,8 @@ TEST(Gptq, IsRoundingWhenInputsAreIndependent) {
         const Rounding rounding{type, 32, has_min};
         Row a;
         Row b;
-        GptqSolver(h, kInputs, {rounding, 0.01, by_activity})
-            .solve(w.data(), a.codes.data(), a.scales.data(), a.mins.data());
+        GptqSolver(h, kInputs, {0.01, by_activity})
+            .solve(w.data(), 1, rounding, a.codes.data(), a.scales.data(), a.mins.data());
         round_row(w.data(), kInputs, rounding, b.codes.data(), b.scales.data(), b.mins.data());
         EXPECT_EQ(a.codes, b.codes);
         EXPECT_EQ(a.scales, b.scales);
@@ -108,10 +111,11 @@ TEST(Gptq, IsRoundingWhenInputsAreIndependent) {
 TEST(Gptq, SilentInputsBecomeZeroAndBrokenHessiansAreRefused) {
   std::vector<double> h = hessian_of(inputs());
   for (size_t k = 0; k < kInputs; ++k) h[7 * kInputs + k] = h[k * kInputs + 7] = 0;
-  const GptqOptions options{{CodeType::kInt4, 32}};
+  const GptqOptions options;
   Row row;
   GptqSolver(h, kInputs, options)
-      .solve(gaussian(kInputs, 1).data(), row.codes.data(), row.scales.data(), row.mins.data());
+      .solve(gaussian(kInputs, 1).data(), 1, {CodeType::kInt4, 32}, row.codes.data(),
+             row.scales.data(), row.mins.data());
   EXPECT_EQ(row.codes[7], 0);
   EXPECT_THROW(GptqSolver(h, kInputs + 1, options), Error);
   h[0] = -1;
@@ -120,28 +124,89 @@ TEST(Gptq, SilentInputsBecomeZeroAndBrokenHessiansAreRefused) {
   EXPECT_THROW(GptqSolver(h, kInputs, options), Error);
 }
 
+// More inputs than a block, a panel and a tile: every row alone, all at once, and with threads.
+TEST(Gptq, RowsDoNotDependOnEachOtherNorOnThreads) {
+  constexpr int64_t kWide = 360;
+  constexpr int64_t kRows = 5;
+  const std::vector<float> x = gaussian(500 * kWide, 31, 1);
+  std::vector<double> h(kWide * kWide);
+  for (size_t t = 0; t < 500; ++t) {
+    for (size_t i = 0; i < kWide; ++i) {
+      for (size_t j = 0; j < kWide; ++j)
+        h[i * kWide + j] += double{x[t * kWide + i]} * double{x[t * kWide + j]};
+    }
+  }
+  const std::vector<float> w = gaussian(kRows * kWide, 32);
+  ThreadPool pool(3);
+  for (const bool by_activity : {false, true}) {
+    for (const int group : {0, 128}) {
+      const Rounding rounding{CodeType::kInt4, group, true};
+      const int64_t groups = group == 0 ? 1 : (kWide + group - 1) / group;
+      const auto run = [&](const GptqSolver& solver, int64_t rows_at_once) {
+        std::vector<int8_t> codes(kRows * kWide);
+        std::vector<float> scales(static_cast<size_t>(kRows * groups));
+        std::vector<float> mins(scales.size());
+        for (int64_t r = 0; r < kRows; r += rows_at_once) {
+          solver.solve(&w[static_cast<size_t>(r * kWide)], rows_at_once, rounding,
+                       &codes[static_cast<size_t>(r * kWide)],
+                       &scales[static_cast<size_t>(r * groups)],
+                       &mins[static_cast<size_t>(r * groups)]);
+        }
+        return std::tuple(codes, scales, mins);
+      };
+      const auto expected = run(GptqSolver(h, kWide, {0.01, by_activity}), kRows);
+      EXPECT_EQ(run(GptqSolver(h, kWide, {0.01, by_activity}, &pool), 1), expected);
+    }
+  }
+}
+
 TEST(Awq, IsBetterThanRoundingOnSkewedInputs) {
   const std::vector<float> x = inputs();
   const std::vector<float> w = gaussian(16 * kInputs, 8);
   for (const bool has_min : {false, true}) {
     const Rounding rounding{CodeType::kInt4, 32, has_min};
-    const AwqScales scales = awq_scales(view(w, 16, kInputs), x, rounding);
+    ThreadPool pool(2);
+    const AwqLinear linear{view(w, 16, kInputs), x, rounding};
+    const AwqScales scales = awq_scales({&linear, 1}, pool);
     EXPECT_LT(scales.error, 0.8 * scales.plain);
+    ThreadPool other(3);
+    EXPECT_EQ(awq_scales({&linear, 1}, other).s, scales.s);
     for (const float s : scales.s) EXPECT_GT(s, 0);
   }
 }
 
 TEST(Awq, NeverLosesAndRefusesWrongSizes) {
+  ThreadPool pool(1);
+  const Rounding rounding{CodeType::kInt4, 32};
   const std::vector<float> x(kInputs, 0.0F);
   const std::vector<float> w = gaussian(4 * kInputs, 8);
-  const AwqScales silent = awq_scales(view(w, 4, kInputs), x, {CodeType::kInt4, 32});
-  EXPECT_EQ(silent.error, 0);
-  const std::vector<float> even = gaussian(32 * kInputs, 2, 1);
-  const AwqScales flat = awq_scales(view(w, 4, kInputs), even, {CodeType::kInt4, 32});
+  const auto search = [&](std::span<const float> samples) {
+    const AwqLinear linear{view(w, 4, kInputs), samples, rounding};
+    return awq_scales({&linear, 1}, pool);
+  };
+  EXPECT_EQ(search(x).error, 0);
+  const AwqScales flat = search(gaussian(32 * kInputs, 2, 1));
   EXPECT_LE(flat.error, flat.plain);
-  EXPECT_THROW(awq_scales(view(w, 4, kInputs), {}, {CodeType::kInt4, 32}), Error);
-  EXPECT_THROW(awq_scales(view(w, 4, kInputs), std::span(x).first(5), {CodeType::kInt4, 32}),
-               Error);
+  EXPECT_THROW(search({}), Error);
+  EXPECT_THROW(search(std::span(x).first(5)), Error);
+}
+
+// Two linears of one norm: a silent one changes nothing, and the other's tokens count by weight.
+TEST(Awq, LinearsShareTheirScales) {
+  ThreadPool pool(2);
+  const std::vector<float> x = inputs();
+  const std::vector<float> w = gaussian(16 * kInputs, 8);
+  const AwqLinear one{view(w, 16, kInputs), x, {CodeType::kInt4, 32}};
+  AwqLinear silent = one;
+  silent.samples = {};
+  const AwqScales alone = awq_scales({&one, 1}, pool);
+  EXPECT_EQ(awq_scales(std::vector{one, silent}, pool).s, alone.s);
+  const AwqScales both = awq_scales(std::vector{one, one}, pool);
+  EXPECT_NEAR(both.error, 2 * alone.error, 1e-6 * both.error);
+  AwqLinear heavy = one;
+  heavy.weight = 3;
+  EXPECT_NEAR(awq_scales({&heavy, 1}, pool).plain, 3 * alone.plain,
+              1e-6 * heavy.weight * alone.plain);
 }
 
 }  // namespace

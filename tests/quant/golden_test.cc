@@ -6,6 +6,7 @@
 #include <cstring>
 #include <filesystem>
 #include <limits>
+#include <span>
 #include <string>
 
 #include "base/error.h"
@@ -56,6 +57,17 @@ MatrixView matrix(const std::string& name) {
 
 std::vector<int8_t> as_signed(const std::vector<uint8_t>& bytes) {
   return {bytes.begin(), bytes.end()};
+}
+
+std::vector<bf16> as_bf16(const std::vector<float>& values) {
+  std::vector<bf16> rounded;
+  for (const float x : values) rounded.push_back(to_bf16(x));
+  return rounded;
+}
+
+template <typename T>
+RawTensor raw(const char* name, DType dtype, std::vector<int64_t> shape, const std::vector<T>& v) {
+  return {name, dtype, std::move(shape), std::as_bytes(std::span(v))};
 }
 
 TEST(QuantGolden, RoundToNearest) {
@@ -257,28 +269,30 @@ TEST(QuantGolden, KvRoundTripsWithZeroPoints) {
 }
 
 TEST(QuantGolden, Ccq) {
-  Ccq25 packed{16, 256, golden<uint16_t>("ccq25.words"), {}};
-  for (const float x : golden<float>("ccq25.super")) packed.super.push_back(to_bf16(x));
-  const auto mid = ccq25_rows(packed);
+  const auto words = golden<uint16_t>("ccq25.words");
+  const auto codes = golden<uint8_t>("ccq2.codes");
+  const auto local = golden<uint8_t>("ccq2.local");
+  const auto code_scale = golden<float>("ccq2.code_scale");
+  const auto code_zp = golden<float>("ccq2.code_zp");
+  const std::vector<bf16> super25 = as_bf16(golden<float>("ccq25.super"));
+  const std::vector<bf16> super2 = as_bf16(golden<float>("ccq2.super"));
+  const auto mid = ccq25_rows(
+      {raw("words", DType::kU16, {40, 16}, words), raw("super", DType::kBF16, {16}, super25)}, 16,
+      256);
   EXPECT_EQ(values_of(*mid), golden<float>("ccq25.values"));
-  EXPECT_EQ(mid->format(), (CodeFormat{CodeType::kInt4, 64, false, DType::kF32}));
-
-  Ccq2 two{16,
-           256,
-           golden<uint8_t>("ccq2.codes"),
-           golden<uint8_t>("ccq2.local"),
-           golden<float>("ccq2.code_scale"),
-           golden<float>("ccq2.code_zp"),
-           {}};
-  for (const float s : golden<float>("ccq2.super")) two.super.push_back(to_bf16(s));
-  EXPECT_EQ(values_of(*ccq2_rows(two)), golden<float>("ccq2.values"));
+  EXPECT_EQ(mid->format(), (CodeFormat{CodeType::kCcq25, 64, false, DType::kF32}));
+  const auto two = ccq2_rows(
+      {raw("codes", DType::kU8, {64, 16}, codes), raw("local", DType::kU8, {2, 16}, local),
+       raw("code_scale", DType::kF32, {16}, code_scale), raw("code_zp", DType::kF32, {16}, code_zp),
+       raw("super", DType::kBF16, {16}, super2)},
+      16, 256);
+  EXPECT_EQ(values_of(*two), golden<float>("ccq2.values"));
+  EXPECT_EQ(two->format(), (CodeFormat{CodeType::kCcq2, 64, false, DType::kF32}));
 
   const std::vector<float> w = golden<float>("dense");
   const std::vector<float> reference = golden<float>("ccq.snr");
-  const Ccq25 encoded25 = ccq25_encode(matrix("dense"));
-  EXPECT_GT(snr(w, values_of(*ccq25_rows(encoded25))), reference[0] - 0.1);
-  const Ccq2 encoded2 = ccq2_encode(matrix("dense"));
-  EXPECT_GT(snr(w, values_of(*ccq2_rows(encoded2))), reference[1] - 0.1);
+  EXPECT_GT(snr(w, values_of(*ccq_rows(matrix("dense"), CodeType::kCcq25))), reference[0] - 0.1);
+  EXPECT_GT(snr(w, values_of(*ccq_rows(matrix("dense"), CodeType::kCcq2))), reference[1] - 0.1);
 }
 
 TEST(QuantGolden, Packings) {

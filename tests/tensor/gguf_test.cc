@@ -94,7 +94,7 @@ TEST(Gguf, BlocksHaveTheReferenceValues) {
     EXPECT_EQ(std::memcmp(got.data(), values->data, values->bytes), 0);
     ++types;
   }
-  EXPECT_EQ(types, 9);
+  EXPECT_EQ(types, 11);
 }
 
 TEST(Gguf, RefusesHostileFiles) {

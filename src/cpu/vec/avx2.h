@@ -34,10 +34,13 @@ inline Floats min(Floats a, Floats b) { return _mm256_min_ps(a, b); }
 inline Words bits(Floats x) { return _mm256_castps_si256(x); }
 inline Floats floats(Words x) { return _mm256_castsi256_ps(x); }
 inline Words to_int(Floats x) { return _mm256_cvtps_epi32(x); }
+/// The largest integer that is not above x.
+inline Words floor_int(Floats x) { return _mm256_cvtps_epi32(_mm256_floor_ps(x)); }
 inline Floats to_float(Words x) { return _mm256_cvtepi32_ps(x); }
 inline Words add_words(Words a, Words b) { return _mm256_add_epi32(a, b); }
 inline Words or_words(Words a, Words b) { return _mm256_or_si256(a, b); }
 inline Words and_words(Words a, Words b) { return _mm256_and_si256(a, b); }
+inline Words xor_words(Words a, Words b) { return _mm256_xor_si256(a, b); }
 inline Words set1_word(uint32_t x) { return _mm256_set1_epi32(static_cast<int>(x)); }
 template <int kBits>
 Words shift_left(Words x) {
@@ -51,6 +54,8 @@ template <int kBits>
 Words shift_right_signed(Words x) {
   return _mm256_srai_epi32(x, kBits);
 }
+/// Words 1 and 2 of every four exchanged.
+inline Words swap_middle(Words x) { return _mm256_shuffle_epi32(x, 0xD8); }
 inline Words sub_words(Words a, Words b) { return _mm256_sub_epi32(a, b); }
 /// The larger of signed words.
 inline Words max_words(Words a, Words b) { return _mm256_max_epi32(a, b); }
@@ -123,6 +128,11 @@ inline float sum_lanes(Floats x) {
   x = add(x, _mm256_permute2f128_ps(x, x, 1));
   x = add(x, _mm256_permute_ps(x, 0x4E));
   return _mm256_cvtss_f32(add(x, swap_pairs(x)));
+}
+inline int32_t sum_words(Words x) {
+  const __m128i half = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  const __m128i pair = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4E));
+  return _mm_cvtsi128_si32(_mm_add_epi32(pair, _mm_shuffle_epi32(pair, 0xB1)));
 }
 inline float max_lane(Floats x) {
   x = max(x, _mm256_permute2f128_ps(x, x, 1));

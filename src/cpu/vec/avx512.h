@@ -33,10 +33,15 @@ inline Floats min(Floats a, Floats b) { return _mm512_min_ps(a, b); }
 inline Words bits(Floats x) { return _mm512_castps_si512(x); }
 inline Floats floats(Words x) { return _mm512_castsi512_ps(x); }
 inline Words to_int(Floats x) { return _mm512_cvtps_epi32(x); }
+/// The largest integer that is not above x.
+inline Words floor_int(Floats x) {
+  return _mm512_cvt_roundps_epi32(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
 inline Floats to_float(Words x) { return _mm512_cvtepi32_ps(x); }
 inline Words add_words(Words a, Words b) { return _mm512_add_epi32(a, b); }
 inline Words or_words(Words a, Words b) { return _mm512_or_si512(a, b); }
 inline Words and_words(Words a, Words b) { return _mm512_and_si512(a, b); }
+inline Words xor_words(Words a, Words b) { return _mm512_xor_si512(a, b); }
 inline Words set1_word(uint32_t x) { return _mm512_set1_epi32(static_cast<int>(x)); }
 template <int kBits>
 Words shift_left(Words x) {
@@ -49,6 +54,10 @@ Words shift_right(Words x) {
 template <int kBits>
 Words shift_right_signed(Words x) {
   return _mm512_srai_epi32(x, kBits);
+}
+/// Words 1 and 2 of every four exchanged.
+inline Words swap_middle(Words x) {
+  return _mm512_shuffle_epi32(x, static_cast<_MM_PERM_ENUM>(0xD8));
 }
 inline Words sub_words(Words a, Words b) { return _mm512_sub_epi32(a, b); }
 /// The larger of signed words.
@@ -109,6 +118,14 @@ inline Words load_signed_bytes(const void* p) {
 inline void store_low_bytes(void* p, Words x) {
   _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x));
 }
+/// The low bytes of the words of x and y, four of x and four of y in turn.
+inline void store_low_bytes_paired(void* p, Words x, Words y) {
+  const __m128i low = _mm512_cvtepi32_epi8(x);
+  const __m128i high = _mm512_cvtepi32_epi8(y);
+  auto* to = static_cast<__m128i*>(p);
+  _mm_storeu_si128(to, _mm_unpacklo_epi32(low, high));
+  _mm_storeu_si128(to + 1, _mm_unpackhi_epi32(low, high));
+}
 /// The low halves of the words, whose high halves are zero.
 inline void store_low_halves(void* p, Words x) {
   _mm256_storeu_si256(static_cast<__m256i*>(p), _mm512_cvtepi32_epi16(x));
@@ -128,6 +145,13 @@ inline float sum_lanes(Floats x) {
   x = add(x, _mm512_shuffle_f32x4(x, x, 0xB1));
   x = add(x, _mm512_permute_ps(x, 0x4E));
   return _mm512_cvtss_f32(add(x, swap_pairs(x)));
+}
+inline int32_t sum_words(Words x) {
+  x = _mm512_add_epi32(x, _mm512_shuffle_i32x4(x, x, 0x4E));
+  x = _mm512_add_epi32(x, _mm512_shuffle_i32x4(x, x, 0xB1));
+  const __m128i four = _mm512_castsi512_si128(x);
+  const __m128i pair = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+  return _mm_cvtsi128_si32(_mm_add_epi32(pair, _mm_shuffle_epi32(pair, 0xB1)));
 }
 inline float max_lane(Floats x) {
   x = max(x, _mm512_shuffle_f32x4(x, x, 0x4E));

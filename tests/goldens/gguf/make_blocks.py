@@ -12,7 +12,8 @@ from safetensors.numpy import save_file
 
 # Byte offsets of the fp16 scales in a block; random bits there could be infinite.
 SCALES = {"F32": None, "F16": None, "BF16": None, "Q4_0": [0], "Q4_1": [0, 2], "Q8_0": [0],
-          "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}
+          "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
+          "Q5_0": [0], "Q5_1": [0, 2]}
 
 rng = np.random.default_rng(45)
 tensors = {}

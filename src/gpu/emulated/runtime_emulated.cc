@@ -1,0 +1,169 @@
+// runtime.h over host memory. What device memory is to the host is kept: no access outside the
+// runtime's calls (pages are protected), garbage where nothing was written, a protected page behind
+// every allocation, and addresses that never come back.
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <map>
+#include <vector>
+
+#include "base/error.h"
+#include "gpu/rt/card_index.h"
+#include "gpu/rt/gpu.h"
+
+namespace erne::gpu {
+
+struct StreamHandle {
+  std::deque<std::function<void()>> work;
+};
+
+namespace emulated {
+namespace {
+
+constexpr size_t kPage = 4096;
+constexpr size_t kSpace = size_t{1} << 38;
+constexpr size_t kMemory = size_t{8} << 30;  // that the emulated card says it has
+constexpr size_t kAlign = 64;                // of an allocation's first byte
+
+size_t pages(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+class Memory {
+ public:
+  Memory() {
+    void* space =
+        ::mmap(nullptr, kSpace, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    ERNE_CHECK(space != MAP_FAILED);
+    next_ = static_cast<uint8_t*>(space);
+    end_ = next_ + kSpace;
+  }
+
+  void* allocate(size_t bytes) {
+    const size_t padded = (bytes + kAlign - 1) / kAlign * kAlign;
+    if (used_ + padded > kMemory) fail(Code::kOutOfMemory, "the emulated device is full");
+    const size_t size = pages(padded);
+    ERNE_CHECK(next_ + size + kPage <= end_);
+    uint8_t* first = next_;
+    next_ += size + kPage;
+    // The end of the allocation is the end of its last page.
+    uint8_t* data = first + size - padded;
+    ::mprotect(first, size, PROT_READ | PROT_WRITE);
+    std::memset(first, 0xCD, size);
+    if (!open_) ::mprotect(first, size, PROT_NONE);
+    live_[data] = {first, size, padded};
+    used_ += padded;
+    return data;
+  }
+
+  void release(void* data) {
+    const auto found = live_.find(data);
+    ERNE_CHECK(found != live_.end(), "release of an address that was not allocated");
+    const Allocation a = found->second;
+    used_ -= a.bytes;
+    live_.erase(found);
+    ::madvise(a.first, a.size, MADV_DONTNEED);
+    ::mprotect(a.first, a.size, PROT_NONE);
+  }
+
+  void open(bool open) {
+    if (open == open_) return;
+    open_ = open;
+    for (const auto& [data, a] : live_)
+      ::mprotect(a.first, a.size, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+  }
+
+  uint64_t free_bytes() const { return kMemory - used_; }
+
+ private:
+  struct Allocation {
+    uint8_t* first;
+    size_t size, bytes;
+  };
+  uint8_t* next_ = nullptr;
+  uint8_t* end_ = nullptr;
+  bool open_ = false;
+  size_t used_ = 0;
+  std::map<void*, Allocation> live_;
+};
+
+Memory& memory() {
+  static Memory* const instance = new Memory;
+  return *instance;
+}
+
+std::vector<Stream>& streams() {
+  static auto* const instance = new std::vector<Stream>;
+  return *instance;
+}
+
+bool host_access = false;
+int64_t launches = 0;
+
+}  // namespace
+
+void enqueue(Stream stream, std::function<void()> work) {
+  ++launches;
+  stream->work.push_back(std::move(work));
+}
+
+int64_t take_launch_count() { return std::exchange(launches, 0); }
+
+void set_host_access(bool allowed) {
+  host_access = allowed;
+  memory().open(allowed);
+}
+
+}  // namespace emulated
+
+Card open_card(int index) {
+  check_index(index, 1);
+  return {"emulated", "emulated GPU", "kernels as C++ on the CPU", emulated::kMemory, 2};
+}
+
+void bind_card(int) {}
+
+void* allocate(size_t bytes) { return emulated::memory().allocate(bytes); }
+// As cudaFree: when everything that may use it has run.
+void release(void* data) {
+  for (const Stream stream : emulated::streams()) synchronize(stream);
+  emulated::memory().release(data);
+}
+void* allocate_pinned(size_t bytes) { return std::malloc(bytes); }
+void release_pinned(void* data) { std::free(data); }
+uint64_t free_bytes() { return emulated::memory().free_bytes(); }
+
+Stream create_stream() {
+  emulated::streams().push_back(new StreamHandle);
+  return emulated::streams().back();
+}
+void destroy_stream(Stream stream) {
+  synchronize(stream);
+  std::erase(emulated::streams(), stream);
+  delete stream;
+}
+
+void copy_to_device(Stream stream, void* target, const void* source, size_t bytes) {
+  stream->work.push_back([=] { std::memcpy(target, source, bytes); });
+}
+void copy_to_host(Stream stream, void* target, const void* source, size_t bytes) {
+  stream->work.push_back([=] { std::memcpy(target, source, bytes); });
+}
+void fill(Stream stream, void* target, uint8_t byte, size_t bytes) {
+  stream->work.push_back([=] { std::memset(target, byte, bytes); });
+}
+
+void synchronize(Stream stream) {
+  if (stream->work.empty()) return;
+  emulated::memory().open(true);
+  while (!stream->work.empty()) {
+    stream->work.front()();
+    stream->work.pop_front();
+  }
+  emulated::memory().open(emulated::host_access);
+}
+
+void check_launch() {}
+
+}  // namespace erne::gpu
