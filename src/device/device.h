@@ -24,6 +24,7 @@
 #include <string>
 #include <vector>
 
+#include "device/draw.h"
 #include "device/kv_cache.h"
 #include "device/weights.h"
 #include "tensor/buffer.h"
@@ -173,6 +174,16 @@ class Device {
   /// x[t, :] += sum over the token's choices, in top-k order, of weights[t, j] * y[slot_of[t, j],
   /// :]; f32.
   virtual void expert_combine(const Tensor& y, const Routing& routing, const Tensor& x) = 0;
+  /// Whether draw() works for rows of `vocab` logits. A device that computes in the host's memory
+  /// needs none: whoever draws reads the rows in place.
+  virtual bool draws(int64_t /*vocab*/) const { return false; }
+  /// One token id a draw, from logits f32 [M, V]: that of Sampler::sample for the same row, but
+  /// where sums of weights round differently. -1 if a logit is NaN or +inf or none is finite.
+  /// Overwrites the rows that have edits. In the host's memory until the next call.
+  virtual std::span<const int32_t> draw(const Tensor& /*logits*/, std::span<const Draw> /*draws*/,
+                                        std::span<const LogitEdit> /*edits*/) {
+    return {};
+  }
   /// Returns when everything issued so far has finished.
   virtual void synchronize() = 0;
 };

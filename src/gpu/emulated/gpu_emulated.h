@@ -102,6 +102,8 @@ inline WarpRank warp_rank(bool flag) {
   return rank;
 }
 
+inline void shared_add(uint64_t* sum, uint64_t value) { *sum += value; }
+
 // Not fused: the promise of a kernel is a bound, not these bits, and a call of libm is slow.
 inline float gpu_fma(float a, float b, float c) { return a * b + c; }
 inline double gpu_fma(double a, double b, double c) { return std::fma(a, b, c); }
