@@ -109,6 +109,7 @@ StepProfile profile_step(const TextModel& model, Device& device, const StepShape
   for (int run = 0; run <= runs; ++run) {
     arena.reset();
     model.forward(ctx, input.batch(), cache);
+    timed.synchronize();
     const std::vector<OpCall> calls = timed.take();
     if (run > 0) keep_fastest(best, calls);
   }

@@ -107,6 +107,11 @@ class TimedDevice final : public Device {
   void expert_linear(const Tensor& x, ExpertRows rows, const Experts& experts,
                      const Routing& routing, Epilogue epilogue, const Tensor& y) override;
   void expert_combine(const Tensor& y, const Routing& routing, const Tensor& x) override;
+  bool draws(int64_t vocab) const override { return inner_.draws(vocab); }
+  std::span<const int32_t> draw(const Tensor& logits, std::span<const Draw> draws,
+                                std::span<const LogitEdit> edits) override {
+    return inner_.draw(logits, draws, edits);
+  }
   void synchronize() override { inner_.synchronize(); }
 
  private:

@@ -60,7 +60,7 @@ void ModelRunner::reserve(int64_t num_tokens, int64_t num_rows) {
   max_rows_ = rows;
 }
 
-Tensor ModelRunner::forward(const Batch& batch) {
+Tensor ModelRunner::run(const Batch& batch) {
   reserve(batch.num_tokens(), static_cast<int64_t>(batch.logit_rows.size()));
   arena_.reset();
   Ctx ctx{device_, arena_};
@@ -68,6 +68,21 @@ Tensor ModelRunner::forward(const Batch& batch) {
     progress_s_.store(clock_.now_s(), std::memory_order_relaxed);
   };
   return model_.forward(ctx, batch, cache_, {}, layer_done);
+}
+
+Tensor ModelRunner::forward(const Batch& batch) { return device_.to_host(run(batch)); }
+
+std::span<const int32_t> ModelRunner::draw(const Batch& batch, std::span<const Draw> draws,
+                                           std::span<const LogitEdit> edits) {
+  logits_ = run(batch);
+  const auto ids = device_.draw(logits_, draws, edits);
+  progress_s_.store(clock_.now_s(), std::memory_order_relaxed);
+  return ids;
+}
+
+Tensor ModelRunner::drawn_rows(int64_t first, int64_t count) {
+  const int64_t vocab = logits_.dim(1);
+  return device_.to_host({logits_.ptr<float>() + first * vocab, DType::kF32, {count, vocab}});
 }
 
 int64_t ModelRunner::vocab_size() const { return model_.config().vocab_size; }

@@ -24,6 +24,16 @@ class Runner {
   /// Writes keys and values of every token and returns f32 logits [batch.logit_rows.size(),
   /// vocab_size()] in host memory, valid until the next call.
   virtual Tensor forward(const Batch& batch) = 0;
+  /// Whether the two below work: the logits stay on a device, which draws the tokens.
+  virtual bool draws() const { return false; }
+  /// forward(), then one id a draw (Device::draw), valid until the next call.
+  virtual std::span<const int32_t> draw(const Batch& /*batch*/, std::span<const Draw> /*draws*/,
+                                        std::span<const LogitEdit> /*edits*/) {
+    return {};
+  }
+  /// Rows [first, first + count) of the logits of the last draw(), but for those that had edits;
+  /// in host memory until the next call of anything here.
+  virtual Tensor drawn_rows(int64_t /*first*/, int64_t /*count*/) { return {}; }
   virtual int64_t vocab_size() const = 0;
   /// When (SystemClock) a forward last got on, at least once a layer; < 0: never, or not told. Any
   /// thread: a long step on a slow machine is not a dead one.
@@ -49,16 +59,23 @@ class ModelRunner final : public Runner {
   ModelRunner(const TextModel& model, Device& device, KvCache cache, int64_t max_tokens,
               int64_t max_rows);
   Tensor forward(const Batch& batch) override;
+  bool draws() const override { return device_.draws(vocab_size()); }
+  std::span<const int32_t> draw(const Batch& batch, std::span<const Draw> draws,
+                                std::span<const LogitEdit> edits) override;
+  Tensor drawn_rows(int64_t first, int64_t count) override;
   int64_t vocab_size() const override;
   double last_progress_s() const override { return progress_s_.load(std::memory_order_relaxed); }
 
  private:
   void reserve(int64_t num_tokens, int64_t num_rows);
+  /// In the device's memory.
+  Tensor run(const Batch& batch);
 
   const TextModel& model_;
   Device& device_;
   KvCache cache_;
   Arena arena_;
+  Tensor logits_;  // of the last draw
   int64_t max_tokens_ = 0;
   int64_t max_rows_ = 0;
   SystemClock clock_;

@@ -30,6 +30,10 @@ bool has_penalties(const SamplingParams& p) {
   return p.repetition_penalty != 1.0 || p.frequency_penalty != 0.0 || p.presence_penalty != 0.0;
 }
 
+bool is_greedy(const SamplingParams& p) {
+  return p.temperature < kGreedyTemperature || p.top_k == 1;
+}
+
 Sampler::Sampler(int64_t vocab_size) : vocab_(vocab_size), bins_(bin_of(1.0F) + 1) {
   const auto v = static_cast<size_t>(vocab_size);
   const size_t blocks = logit_rows::num_blocks(v);
@@ -224,7 +228,7 @@ std::optional<int32_t> Sampler::sample(std::span<const float> logits, const Samp
   // A mask must not hide what the model got wrong.
   if (row.data() != logits.data() && !scan(logits)) return std::nullopt;
   if (!scan(row)) return std::nullopt;
-  if (p.temperature < kGreedyTemperature || p.top_k == 1) return arg_max(row);
+  if (is_greedy(p)) return arg_max(row);
   const double uniform = philox_uniform(args.seed, args.choice, args.position);
   return p.top_k > 0 && p.top_k < vocab_ ? sample_top_k(row, p, uniform)
                                          : sample_all(row, p, uniform);

@@ -27,6 +27,8 @@ struct SampleArgs {
 };
 
 bool has_penalties(const SamplingParams& params);
+/// Whether the best id is drawn, whatever the generator says.
+bool is_greedy(const SamplingParams& params);
 
 /// Holds scratch memory; one thread at a time.
 class Sampler {

@@ -41,6 +41,7 @@ class TokenCounts {
   std::span<const int32_t> prompt() const { return prompt_; }
   /// The distinct tokens of the output.
   const std::vector<Entry>& output() const { return entries_; }
+  bool in_output(int32_t id) const { return index_.contains(id); }
   bool empty() const { return prompt_.empty() && entries_.empty(); }
 
  private:

@@ -54,23 +54,56 @@ void StepLoop::abort(std::string_view prefix, const std::string& message) {
 bool StepLoop::step() {
   const std::vector<Piece>& pieces = scheduler_.schedule();  // which tokens run now
   if (!pieces.empty()) {
-    const Tensor logits = runner_.forward(builder_.build(pieces));
-    commit(pieces, logits);  // append, finish, free
+    forward(pieces);
+    commit(pieces);  // append, finish, free
     ++totals_.steps_total;
   }
   close_ended();
   return !pieces.empty();
 }
 
-void StepLoop::commit(const std::vector<Piece>& pieces, const Tensor& logits) {
+void StepLoop::forward(const std::vector<Piece>& pieces) {
+  const Batch batch = builder_.build(pieces);
+  if (!runner_.draws()) {
+    logits_ = runner_.forward(batch);
+    return;
+  }
+  list_draws(pieces);
+  drawn_ = runner_.draw(batch, draws_.draws(), draws_.edits());
+}
+
+// Logprobs are of a row that the host must see anyway.
+bool StepLoop::draws_on_device(const Request& request) const {
+  return runner_.draws() && !request.logprobs;
+}
+
+void StepLoop::list_draws(const std::vector<Piece>& pieces) {
+  draws_.clear();
+  int32_t row = 0;
+  for (const Piece& piece : pieces) {
+    row += piece.num_rows;
+    if (piece.count == piece.sequence->remaining() &&
+        draws_on_device(piece.sequence->request->request))
+      draws_.add(row - 1, sample_args(*piece.sequence));
+  }
+}
+
+// Of the step's logits. Valid until the next call.
+Tensor StepLoop::host_rows(int64_t first, int64_t count) {
+  if (runner_.draws()) return runner_.drawn_rows(first, count);
+  const int64_t vocab = logits_.dim(1);
+  return {logits_.ptr<float>() + first * vocab, DType::kF32, {count, vocab}};
+}
+
+void StepLoop::commit(const std::vector<Piece>& pieces) {
   int64_t row = 0;
   for (const Piece& piece : pieces) {
     Sequence& sequence = *piece.sequence;
     if (sequence.request->wants_prompt_logprobs() && piece.num_rows > 0)
-      add_prompt_logprobs(piece, logits, row);
+      add_prompt_logprobs(piece, row);
     scheduler_.advance(piece);
     row += piece.num_rows;
-    if (sequence.remaining() == 0) sample(sequence, row_of(logits, row - 1));
+    if (sequence.remaining() == 0) sample(sequence, row - 1);
   }
   measure(
       static_cast<size_t>(std::count_if(touched_.begin(), touched_.end(), [](const Sequence* s) {
@@ -78,19 +111,21 @@ void StepLoop::commit(const std::vector<Piece>& pieces, const Tensor& logits) {
       })));
 }
 
-// Row r of the piece predicts the token after it; the first prompt token has no prediction.
-void StepLoop::add_prompt_logprobs(const Piece& piece, const Tensor& logits, int64_t first_row) {
+// Row r of the piece predicts the token after it; the first prompt token has no prediction. A row
+// that a device draws from, and may have changed, is behind the prompt's last token.
+void StepLoop::add_prompt_logprobs(const Piece& piece, int64_t first_row) {
   LiveRequest& request = *piece.sequence->request;
   const std::vector<int32_t>& prompt = request.request.prompt_ids;
   std::vector<TokenLogprob>& known = request.prompt_logprobs;
   if (known.empty()) known.push_back({prompt.front(), 0, {}});
+  const Tensor rows = host_rows(first_row, piece.num_rows);
   for (int32_t r = 0; r < piece.num_rows; ++r) {
     const auto target =
         static_cast<size_t>(piece.sequence->computed + piece.count - piece.num_rows + r + 1);
     if (target < known.size()) continue;  // computed before a retraction
     if (target >= prompt.size()) break;
-    known.push_back(sampler_.logprob(row_of(logits, first_row + r), prompt[target],
-                                     request.request.top_logprobs));
+    known.push_back(
+        sampler_.logprob(row_of(rows, r), prompt[target], request.request.top_logprobs));
   }
 }
 
@@ -111,15 +146,28 @@ std::span<const int32_t> StepLoop::masked_ids(const Sequence& sequence) {
   return masked_;
 }
 
-void StepLoop::sample(Sequence& sequence, std::span<const float> row) {
+// Valid until the next call.
+SampleArgs StepLoop::sample_args(const Sequence& sequence) {
+  return {sequence.request->request.sampling,
+          sequence.counts,
+          masked_ids(sequence),
+          sequence.request->seed,
+          static_cast<uint64_t>(sequence.choice),
+          static_cast<uint64_t>(sequence.size())};
+}
+
+// Drawn from that row of the step's logits; nothing if they have no distribution.
+std::optional<int32_t> StepLoop::next_id(const Sequence& sequence, int64_t row) {
+  if (!draws_on_device(sequence.request->request))
+    return sampler_.sample(row_of(host_rows(row, 1), 0), sample_args(sequence));
+  const int32_t id = drawn_.front();
+  drawn_ = drawn_.subspan(1);
+  return id < 0 ? std::nullopt : std::optional(id);
+}
+
+void StepLoop::sample(Sequence& sequence, int64_t row) {
   const Request& request = sequence.request->request;
-  const SampleArgs args{request.sampling,
-                        sequence.counts,
-                        masked_ids(sequence),
-                        sequence.request->seed,
-                        static_cast<uint64_t>(sequence.choice),
-                        static_cast<uint64_t>(sequence.size())};
-  const std::optional<int32_t> id = sampler_.sample(row, args);
+  const std::optional<int32_t> id = next_id(sequence, row);
   if (!id) {
     log::error("request {}: the model gave no finite logits at position {}", request.id,
                sequence.size());
@@ -128,7 +176,8 @@ void StepLoop::sample(Sequence& sequence, std::span<const float> row) {
     return;
   }
   std::optional<TokenLogprob> logprob;
-  if (request.logprobs) logprob = sampler_.logprob(row, *id, request.top_logprobs);
+  if (request.logprobs)
+    logprob = sampler_.logprob(row_of(host_rows(row, 1), 0), *id, request.top_logprobs);
   accept(sequence, *id, std::move(logprob));
 }
 

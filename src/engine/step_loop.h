@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "engine/draw_list.h"
 #include "engine/engine.h"
 #include "engine/ledger.h"
 #include "engine/runner.h"
@@ -43,9 +44,15 @@ class StepLoop {
   const PrefixCache& cache() const { return cache_; }
 
  private:
-  void commit(const std::vector<Piece>& pieces, const Tensor& logits);
-  void add_prompt_logprobs(const Piece& piece, const Tensor& logits, int64_t first_row);
-  void sample(Sequence& sequence, std::span<const float> row);
+  void forward(const std::vector<Piece>& pieces);
+  void list_draws(const std::vector<Piece>& pieces);
+  bool draws_on_device(const Request& request) const;
+  Tensor host_rows(int64_t first, int64_t count);
+  void commit(const std::vector<Piece>& pieces);
+  void add_prompt_logprobs(const Piece& piece, int64_t first_row);
+  SampleArgs sample_args(const Sequence& sequence);
+  std::optional<int32_t> next_id(const Sequence& sequence, int64_t row);
+  void sample(Sequence& sequence, int64_t row);
   void accept(Sequence& sequence, int32_t id, std::optional<TokenLogprob> logprob);
   std::optional<Finish> finish_of(const Sequence& sequence, int32_t id) const;
   std::span<const int32_t> masked_ids(const Sequence& sequence);
@@ -65,6 +72,9 @@ class StepLoop {
   Scheduler scheduler_;
   BatchBuilder builder_;
   Sampler sampler_;
+  Tensor logits_;                   // of the step, where the host draws
+  DrawList draws_;                  // else, in the order of the pieces
+  std::span<const int32_t> drawn_;  // ids that no sequence has yet
   const std::vector<int32_t> eos_ids_;
   std::vector<int32_t> masked_;
   std::vector<Sequence*> touched_;  // got a token in this step

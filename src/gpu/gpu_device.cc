@@ -10,9 +10,11 @@
 #include "gpu/kernels/linear.h"
 #include "gpu/kernels/route.h"
 #include "gpu/kernels/rows.h"
+#include "gpu/kernels/sample.h"
 #include "gpu/kv_layout.h"
 #include "gpu/memory.h"
 #include "gpu/step_input.h"
+#include "gpu/token_drawer.h"
 #include "gpu/weight_layout.h"
 
 namespace erne {
@@ -50,6 +52,7 @@ class GpuDevice final : public Device {
         stream_(create_stream()),
         uploader_(stream_.get()),
         input_(stream_.get()),
+        drawer_(stream_.get()),
         info_{fmt::format("{}:{}", card_.kind, index),
               fmt::format("{}, {}", card_.name, card_.detail), card_.memory_bytes} {}
 
@@ -101,6 +104,11 @@ class GpuDevice final : public Device {
   void expert_linear(const Tensor& x, ExpertRows rows, const Experts& experts,
                      const Routing& routing, Epilogue epilogue, const Tensor& y) override;
   void expert_combine(const Tensor& y, const Routing& routing, const Tensor& x) override;
+  bool draws(int64_t vocab) const override { return vocab <= kMostDrawnVocab; }
+  std::span<const int32_t> draw(const Tensor& logits, std::span<const Draw> draws,
+                                std::span<const LogitEdit> edits) override {
+    return drawer_.draw(logits, draws, edits);
+  }
   void synchronize() override { gpu::synchronize(stream_.get()); }
 
  private:
@@ -120,6 +128,7 @@ class GpuDevice final : public Device {
   std::unique_ptr<StreamHandle, DropStream> stream_;
   Uploader uploader_;
   StepInput input_;
+  TokenDrawer drawer_;
   Pinned host_copy_;
   size_t host_copy_bytes_ = 0;
   Buffer partials_;

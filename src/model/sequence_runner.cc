@@ -81,7 +81,7 @@ Tensor SequenceRunner::step(std::span<const Piece> pieces, const HiddenObserver&
   arena_.reset();
   Ctx ctx{device_, arena_};
   const Batch batch{ids_, positions_, start_, context_, table_, max_blocks_, rows_};
-  const Tensor logits = model_.forward(ctx, batch, cache_, observer);
+  const Tensor logits = device_.to_host(model_.forward(ctx, batch, cache_, observer));
   if (!device_.own_free_bytes()) return logits;
   // What the device copies out lasts until it is asked again, perhaps by another runner.
   logits_.assign(logits.ptr<float>(), logits.ptr<float>() + logits.elements());

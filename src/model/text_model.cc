@@ -151,7 +151,7 @@ Tensor TextModel::forward(Ctx& ctx, const Batch& batch, KvCache& cache,
     const Tensor h = ops::rms_norm(ctx, x, w.norm, config.rms_norm_eps, w.dtype, batch.logit_rows);
     ops::linear_into(ctx, h, w.lm_head, logits);
   }
-  return ctx.device.to_host(logits);
+  return logits;
 }
 
 }  // namespace erne

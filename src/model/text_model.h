@@ -65,8 +65,8 @@ class TextModel {
   size_t arena_bytes(int64_t num_tokens, int64_t num_logit_rows) const;
 
   /// Runs one step: writes the batch's keys and values to the cache and returns f32 logits
-  /// [batch.logit_rows.size(), V] in host memory, valid until the device's next step. Positions and
-  /// block tables must be valid (the caller's invariant).
+  /// [batch.logit_rows.size(), V] in the device's memory, valid until the arena is reset. Positions
+  /// and block tables must be valid (the caller's invariant).
   Tensor forward(Ctx& ctx, const Batch& batch, KvCache& cache, const HiddenObserver& observer = {},
                  const LayerDone& layer_done = {}) const;
 

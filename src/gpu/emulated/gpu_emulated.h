@@ -31,8 +31,14 @@ namespace emulated {
 /// gives the same bits in each.
 enum class Schedule { kForward, kBackward, kShuffled };
 void set_schedule(Schedule schedule);
-/// Launches since the last call.
-int64_t take_launch_count();
+/// What the host asked for.
+struct Counts {
+  int64_t launches = 0;
+  int64_t allocations = 0;  ///< of the device's and of page-locked memory
+  int64_t waits = 0;        ///< synchronisations that had to wait for work
+};
+/// Since the last call.
+Counts take_counts();
 /// Whether the host may touch device memory outside the runtime's calls: false, but in a debugger.
 void set_host_access(bool allowed);
 
@@ -101,6 +107,8 @@ inline WarpRank warp_rank(bool flag) {
   }
   return rank;
 }
+
+inline void shared_add(uint64_t* sum, uint64_t value) { *sum += value; }
 
 // Not fused: the promise of a kernel is a bound, not these bits, and a call of libm is slow.
 inline float gpu_fma(float a, float b, float c) { return a * b + c; }

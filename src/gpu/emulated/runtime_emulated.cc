@@ -99,16 +99,16 @@ std::vector<Stream>& streams() {
 }
 
 bool host_access = false;
-int64_t launches = 0;
+Counts counts;
 
 }  // namespace
 
 void enqueue(Stream stream, std::function<void()> work) {
-  ++launches;
+  ++counts.launches;
   stream->work.push_back(std::move(work));
 }
 
-int64_t take_launch_count() { return std::exchange(launches, 0); }
+Counts take_counts() { return std::exchange(counts, {}); }
 
 void set_host_access(bool allowed) {
   host_access = allowed;
@@ -124,13 +124,19 @@ Card open_card(int index) {
 
 void bind_card(int) {}
 
-void* allocate(size_t bytes) { return emulated::memory().allocate(bytes); }
+void* allocate(size_t bytes) {
+  ++emulated::counts.allocations;
+  return emulated::memory().allocate(bytes);
+}
 // As cudaFree: when everything that may use it has run.
 void release(void* data) {
   for (const Stream stream : emulated::streams()) synchronize(stream);
   emulated::memory().release(data);
 }
-void* allocate_pinned(size_t bytes) { return std::malloc(bytes); }
+void* allocate_pinned(size_t bytes) {
+  ++emulated::counts.allocations;
+  return std::malloc(bytes);
+}
 void release_pinned(void* data) { std::free(data); }
 uint64_t free_bytes() { return emulated::memory().free_bytes(); }
 
@@ -156,6 +162,7 @@ void fill(Stream stream, void* target, uint8_t byte, size_t bytes) {
 
 void synchronize(Stream stream) {
   if (stream->work.empty()) return;
+  ++emulated::counts.waits;
   emulated::memory().open(true);
   while (!stream->work.empty()) {
     stream->work.front()();

@@ -34,6 +34,12 @@ GPU_DEVICE WarpRank warp_rank(bool flag) {
   return {__popc(flags & lower), __popc(flags)};
 }
 
+/// Adds to a number in shared memory; integers, so the order of the threads does not show.
+GPU_DEVICE void shared_add(uint64_t* sum, uint64_t value) {
+  static_assert(sizeof(unsigned long long) == sizeof(uint64_t));
+  atomicAdd(reinterpret_cast<unsigned long long*>(sum), value);
+}
+
 GPU_DEVICE float gpu_fma(float a, float b, float c) { return fmaf(a, b, c); }
 GPU_DEVICE double gpu_fma(double a, double b, double c) { return fma(a, b, c); }
 GPU_DEVICE float gpu_exp(float x) { return expf(x); }
