@@ -82,6 +82,9 @@ struct EngineStats {
   uint64_t workspace_bytes = 0;  ///< of the usual step
   uint64_t free_bytes = 0;       ///< left at start-up by weights, pool and workspace
   double load_s = 0;
+  /// Why no request can be served any more: the device is lost and the process must end. Empty: all
+  /// is well.
+  std::string fault;
 };
 
 class Engine {

@@ -79,7 +79,7 @@ void load_on_device(EngineOptions& options, std::shared_ptr<const Checkpoint> ch
                    options.cache_dtype};
   options.cache_dtype = load.cache_dtype = resolve_cache_dtype(*checkpoint, load);
   check_weights_fit(packed_weight_bytes(*checkpoint, *m.device, load),
-                    available_memory_bytes(*m.device), *options.dtype);
+                    available_memory_bytes(*m.device), *options.dtype, pool_sharing(*m.device));
   m.model = TextModel::load(std::move(checkpoint), *m.device, load);
   m.weight_bytes = m.model->weight_bytes();
 
@@ -89,9 +89,8 @@ void load_on_device(EngineOptions& options, std::shared_ptr<const Checkpoint> ch
   const KvCacheSpec spec = m.model->kv_spec(options.page_size);
   const size_t block_bytes = m.device->kv_block_bytes(spec);
   const uint64_t free_bytes = available_memory_bytes(*m.device);
-  const PoolSharing sharing =
-      m.device->own_free_bytes() ? PoolSharing::kOwnMemory : PoolSharing::kHostMemory;
-  options.max_total_tokens = plan_pool_tokens(options, block_bytes, free_bytes, workspace, sharing);
+  options.max_total_tokens =
+      plan_pool_tokens(options, block_bytes, free_bytes, workspace, pool_sharing(*m.device));
   const auto num_blocks = static_cast<int32_t>(*options.max_total_tokens / options.page_size);
   m.kv_bytes = block_bytes * static_cast<uint64_t>(num_blocks);
   m.runner = std::make_unique<ModelRunner>(
