@@ -194,6 +194,12 @@ void serve(const CLI::App& app, const ServeFlags& flags) {
   EngineOptions engine_options = to_engine_options(flags.engine);
   engine_options.allow_auto_truncate = flags.allow_auto_truncate;
   EngineBackend backend(engine_options, load_template(flags, engine_options.model_path));
+  if (backend.options().skip_tokenizer) {
+    fail(Code::kInvalidArgument,
+         "{} has no tokenizer, which serving needs: put tokenizer.json or tokenizer.model beside "
+         "config.json",
+         engine_options.model_path.string());
+  }
   const double load_s = seconds_since_start();
   log_budget(backend);
   if (!flags.skip_warmup) warm_up(backend);

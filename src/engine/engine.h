@@ -26,14 +26,19 @@ class Tokenizer;
 struct TextConfig;
 struct GenerationConfig;
 
+/// Where weights come from.
+enum class LoadFormat : uint8_t { kFiles, kDummy };
+
 enum class SchedulePolicy { kFcfs, kLongestPrefix, kLongestOutput, kRandom };
 
 struct EngineOptions {
   std::filesystem::path model_path;  ///< a folder
-  std::string device = "cpu";        ///< "cpu", "cuda", "cuda:N", "null"
-  std::optional<DType> dtype;        ///< absent: from the checkpoint (f16 computes in bf16)
-  QuantizationPlan quantization;     ///< rounds weights that the checkpoint holds as numbers
-  std::optional<Inputs> inputs;      ///< of quantised linears; absent: as their scheme says
+  /// kDummy: the folder's config.json with made-up weights; a tokenizer may be absent.
+  LoadFormat load_format = LoadFormat::kFiles;
+  std::string device = "cpu";     ///< "cpu", "cuda", "cuda:N", "null"
+  std::optional<DType> dtype;     ///< absent: from the checkpoint (f16 computes in bf16)
+  QuantizationPlan quantization;  ///< rounds weights that the checkpoint holds as numbers
+  std::optional<Inputs> inputs;   ///< of quantised linears; absent: as their scheme says
   /// Of the KV cache: kF32 (with float32 only), kBF16, kI8 or kF8E4M3; absent: dtype.
   std::optional<DType> cache_dtype;
   int num_threads = 0;  ///< 0: all cores

@@ -101,6 +101,12 @@ void load_on_device(EngineOptions& options, std::shared_ptr<const Checkpoint> ch
   m.free_bytes = free_bytes > taken ? free_bytes - taken : 0;
 }
 
+bool has_tokenizer(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  return std::filesystem::exists(folder / "tokenizer.json", ignored) ||
+         std::filesystem::exists(folder / "tokenizer.model", ignored);
+}
+
 void load_null(EngineOptions& options, LoadedModel& m) {
   const int64_t useful = *options.context_length * options.max_running_requests;
   const int64_t tokens = options.max_total_tokens.value_or(
@@ -135,8 +141,11 @@ LoadedModel load_model(EngineOptions& options) {
   const SystemClock clock;
   const double begin_s = clock.now_s();
   LoadedModel m;
+  const bool dummy = options.load_format == LoadFormat::kDummy;
+  if (dummy && !has_tokenizer(options.model_path)) options.skip_tokenizer = true;
   if (names_device(options.device)) {
-    std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::open(options.model_path);
+    std::shared_ptr<const Checkpoint> checkpoint =
+        dummy ? Checkpoint::dummy(options.model_path) : Checkpoint::open(options.model_path);
     m.config = checkpoint->config();
     m.generation = checkpoint->generation_config();
     resolve_context(options, m.config);

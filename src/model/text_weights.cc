@@ -281,7 +281,7 @@ class Loader {
     bytes_ += w.bytes();
     // The file's pages have been read for good (the embedding's come back when tokens ask for
     // them): they need not stand beside the packed weights.
-    if (!rows.held.empty()) return w;
+    if (!rows.held.empty() || !checkpoint_.is_mapped()) return w;
     for (const MatrixView& view : rows.numbers) {
       release_pages(static_cast<const std::byte*>(view.data),
                     static_cast<size_t>(view.rows * view.cols) * dtype_bytes(view.dtype));

@@ -108,6 +108,23 @@ class EmulatedProcess(unittest.TestCase):
         self.assertEqual(len(lines[0]), 12)
         self.assertEqual(*lines)
 
+    def test_made_up_weights_give_the_cpus_ids_and_are_measured(self):
+        folder = pathlib.Path(self.folder.name) / "shape"
+        folder.mkdir()
+        shutil.copy(GOLDENS / "moe" / "config.json", folder)
+        dummy = ("-m", folder, "--load-format", "dummy", "--dtype", "float32", "--threads", "1")
+        lines = []
+        for device in "cpu", "cuda":
+            run = erne("generate", *dummy, "--device", device, "--input-ids", "7,30,41,5", "--temperature", "0", "--json",
+                       "--max-new-tokens", "6", "--ignore-eos", "--max-total-tokens", "256")
+            self.assertEqual(run.returncode, 0, run.stderr)
+            lines.append(json.loads(run.stdout)["output_ids"])
+        self.assertEqual(*lines)
+        run = erne("bench", "one-batch", *dummy, "--device", "cuda", "--batch-size", "1", "3", "--input-len", "5", "--output-len", "3",
+                   "--max-total-tokens", "256", "--result-filename", "", "--json")
+        self.assertEqual(run.returncode, 0, run.stderr)
+        self.assertEqual([json.loads(line)["batch_size"] for line in run.stdout.splitlines()], [1, 3])
+
     def test_a_lost_device_ends_requests_and_process(self):
         server = Server(self.model, ERNE_EMULATED_FAULT="900")
         self.addCleanup(server.kill)
