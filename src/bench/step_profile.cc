@@ -78,6 +78,18 @@ std::vector<StepShape> usual_shapes(const TextConfig& config) {
           {fmt::format("prefill, {} tokens", context), 1, context, context}};
 }
 
+std::vector<StepShape> card_shapes(const TextConfig& config) {
+  std::vector<StepShape> shapes;
+  const int64_t context = std::min<int64_t>(1024, config.max_position_embeddings);
+  for (const int64_t batch : {1, 8, 16, 64, 100})
+    shapes.push_back({fmt::format("decode, batch {}", batch), batch, 1, context});
+  for (const int64_t wanted : {512, 4096}) {
+    const int64_t tokens = std::min(wanted, config.max_position_embeddings);
+    shapes.push_back({fmt::format("prefill, {} tokens", tokens), 1, tokens, tokens});
+  }
+  return shapes;
+}
+
 std::vector<OpRate> add_up(std::span<const OpCall> calls) {
   std::map<Op, OpRate> sums;
   for (const OpCall& call : calls) {

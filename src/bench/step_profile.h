@@ -25,6 +25,10 @@ struct StepShape {
 /// model's context is shorter.
 std::vector<StepShape> usual_shapes(const TextConfig& config);
 
+/// For a GPU: decode of 1, 8, 16, 64 and 100 sequences with 1,024 positions, and prompts of 512 and
+/// 4,096 tokens; less where the model's context is shorter.
+std::vector<StepShape> card_shapes(const TextConfig& config);
+
 /// All calls of one part of the step.
 struct OpRate {
   Op op = Op::kEmbed;

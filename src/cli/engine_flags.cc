@@ -169,6 +169,21 @@ void add_weight_flags(CLI::App& app, WeightFlags& f) {
       ->capture_default_str();
 }
 
+void add_load_format_flag(CLI::App& app, std::string& load_format) {
+  add(app, kModelGroup, "--load-format", load_format,
+      "auto (the model's files, also called safetensors and gguf), or dummy: made-up weights in "
+      "the "
+      "shapes of the folder's config.json, which may stand there alone, for measuring")
+      ->capture_default_str();
+}
+
+LoadFormat parse_load_format(const std::string& word) {
+  if (word == "dummy") return LoadFormat::kDummy;
+  if (word == "auto" || word == "safetensors" || word == "gguf") return LoadFormat::kFiles;
+  fail(Code::kInvalidArgument, "--load-format must be auto, safetensors, gguf or dummy, got '{}'",
+       word);
+}
+
 WeightChoice parse_weight_flags(const WeightFlags& flags) {
   std::string quantization = flags.quantization;
   std::string mixed = flags.mixed;
@@ -270,6 +285,7 @@ std::optional<WeightPlace> parse_mmap(const std::string& word) {
 
 void add_engine_flags(CLI::App& app, EngineFlags& flags) {
   add_model_flags(app, flags);
+  add_load_format_flag(app, flags.load_format);
   add_weight_flags(app, flags);
   add_mmap_flag(app, flags.mmap);
   add_compute_flags(app, flags);
@@ -279,6 +295,7 @@ void add_engine_flags(CLI::App& app, EngineFlags& flags) {
 EngineOptions to_engine_options(const EngineFlags& flags) {
   check(flags);
   EngineOptions options;
+  options.load_format = parse_load_format(flags.load_format);
   options.device = parse_device(flags.device);
   const WeightChoice weights = parse_weight_flags(flags);
   options.dtype = weights.dtype;

@@ -54,7 +54,13 @@ struct WeightChoice {
 /// of all linears, the head included. Throws Error{kInvalidArgument} naming the flag.
 WeightChoice parse_weight_flags(const WeightFlags& flags);
 
+/// Adds --load-format in the group "Model".
+void add_load_format_flag(CLI::App& app, std::string& load_format);
+/// Of the word. Throws Error{kInvalidArgument} naming the flag.
+LoadFormat parse_load_format(const std::string& word);
+
 struct EngineFlags : ModelFlags, WeightFlags {
+  std::string load_format = "auto";
   std::string device = "auto";
   std::string mmap = "auto";
   int threads = 0;

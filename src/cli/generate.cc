@@ -228,6 +228,11 @@ void run(const GenerateFlags& f) {
   EngineOptions options = to_engine_options(f.engine);
   options.show_progress = true;
   Engine engine(options);
+  if (engine.options().skip_tokenizer && !f.json) {
+    fail(Code::kInvalidArgument,
+         "{} has no tokenizer, so answers have no text: --json prints their ids",
+         options.model_path.string());
+  }
   const auto start = std::chrono::steady_clock::now();
   std::vector<Pending> all = submit_all(engine, f, inputs);
   Printer printer(f, all.size());

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,9 +16,11 @@
 #include "base/json.h"
 #include "base/progress.h"
 #include "cli/engine_flags.h"
+#include "cli/inspect_plan.h"
 #include "cli/verbs.h"
 #include "model/checkpoint.h"
 #include "model/layout.h"
+#include "model/memory_plan.h"
 #include "model/packed_weights.h"
 #include "model/quantization.h"
 
@@ -26,6 +29,8 @@ namespace {
 
 struct InspectFlags {
   ModelFlags model;
+  std::string config;
+  std::string gpu_memory;
   bool json = false;
   bool tensors = false;
 };
@@ -259,6 +264,31 @@ void print_text(const Summary& summary, bool with_tensors) {
   }
 }
 
+// --config needs no weights, so it takes the place of a model.
+void run_plan(const InspectFlags& flags) {
+  if (!flags.model.model_path.empty() || flags.tensors) {
+    fail(Code::kInvalidArgument,
+         "--config plans from a config.json alone: leave --model-path and --tensors out");
+  }
+  std::optional<uint64_t> card_bytes;
+  if (!flags.gpu_memory.empty()) card_bytes = parse_bytes(flags.gpu_memory);
+  print_memory_plan(flags.config, card_bytes, flags.json ? PlanFormat::kJson : PlanFormat::kText);
+}
+
+void run_model(const InspectFlags& flags) {
+  if (!flags.gpu_memory.empty())
+    fail(Code::kInvalidArgument, "--gpu-memory is about the plan of --config: give that too");
+  const auto checkpoint = Checkpoint::open(find_model(flags.model));
+  const Summary summary(*checkpoint);
+  if (flags.json) {
+    fmt::print(
+        "{}\n",
+        to_json(summary, flags.tensors).dump(2, ' ', false, OrderedJson::error_handler_t::replace));
+  } else {
+    print_text(summary, flags.tensors);
+  }
+}
+
 }  // namespace
 
 void add_inspect(CLI::App& app) {
@@ -269,20 +299,22 @@ void add_inspect(CLI::App& app) {
       "Examples:\n"
       "  erne inspect --model-path models/default\n"
       "  erne inspect --model-path models/default --tensors\n"
-      "  erne inspect --model-path models/default --json");
+      "  erne inspect --model-path models/default --json\n"
+      "  erne inspect --config ERNIE-4.5-21B-A3B-PT/config.json --gpu-memory 139GiB");
   const auto flags = std::make_shared<InspectFlags>();
   add_model_flags(*verb, flags->model);
+  verb->add_option(
+          "--config", flags->config,
+          "a config.json, or a folder with one, instead of a model: plan weights, KV cache "
+          "and requests in every precision; no weights are needed")
+      ->type_name("FILE|DIR");
+  verb->add_option("--gpu-memory", flags->gpu_memory,
+                   "with --config: what the card has, e.g. 139GiB or 80GB")
+      ->type_name("SIZE");
   verb->add_flag("--json", flags->json, "one JSON object instead of text");
   verb->add_flag("--tensors", flags->tensors, "list every tensor");
   verb->callback([flags] {
-    const auto checkpoint = Checkpoint::open(find_model(flags->model));
-    const Summary summary(*checkpoint);
-    if (flags->json) {
-      fmt::print("{}\n", to_json(summary, flags->tensors)
-                             .dump(2, ' ', false, OrderedJson::error_handler_t::replace));
-    } else {
-      print_text(summary, flags->tensors);
-    }
+    flags->config.empty() ? run_model(*flags) : run_plan(*flags);
     if (std::fflush(stdout) != 0) fail(Code::kIo, "cannot write to standard output");
   });
 }

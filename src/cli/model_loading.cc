@@ -47,7 +47,7 @@ std::unique_ptr<Device> make_run_device(const RunFlags& flags) {
 std::unique_ptr<TextModel> load_within_memory(std::shared_ptr<const Checkpoint> checkpoint,
                                               Device& device, const LoadOptions& options) {
   check_weights_fit(packed_weight_bytes(*checkpoint, device, options),
-                    available_memory_bytes(device), options.dtype);
+                    available_memory_bytes(device), options.dtype, pool_sharing(device));
   return TextModel::load(std::move(checkpoint), device, options);
 }
 

@@ -26,6 +26,7 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kTick{100};
+constexpr std::chrono::seconds kLastWords{5};  // for clients to read why their requests ended
 
 /// The engine and the chat template as the server sees them.
 class EngineBackend final : public server::Backend {
@@ -153,6 +154,14 @@ void check_watchdog(const EngineStats& s, double limit_s) {
   std::_Exit(1);
 }
 
+/// Exit 1 once clients have their errors. Nothing is freed: a lost device's driver may not return.
+[[noreturn]] void end_without_device(server::Server& server, const std::string& fault) {
+  log::error("stopping, exit status 1: {}", fault);
+  server.drain(kLastWords);
+  server.stop();
+  std::_Exit(1);
+}
+
 void warn_if_open(const server::ServerOptions& options) {
   const std::string& host = options.http.host;
   const bool loopback = host.starts_with("127.") || host == "localhost" || host == "::1";
@@ -185,6 +194,12 @@ void serve(const CLI::App& app, const ServeFlags& flags) {
   EngineOptions engine_options = to_engine_options(flags.engine);
   engine_options.allow_auto_truncate = flags.allow_auto_truncate;
   EngineBackend backend(engine_options, load_template(flags, engine_options.model_path));
+  if (backend.options().skip_tokenizer) {
+    fail(Code::kInvalidArgument,
+         "{} has no tokenizer, which serving needs: put tokenizer.json or tokenizer.model beside "
+         "config.json",
+         engine_options.model_path.string());
+  }
   const double load_s = seconds_since_start();
   log_budget(backend);
   if (!flags.skip_warmup) warm_up(backend);
@@ -199,6 +214,7 @@ void serve(const CLI::App& app, const ServeFlags& flags) {
   while (!signals.stop()) {
     std::this_thread::sleep_for(kTick);
     const EngineStats stats = backend.stats();
+    if (!stats.fault.empty()) end_without_device(server, stats.fault);
     check_watchdog(stats, flags.watchdog_s);
     for (const std::string& line : step_log.lines(stats)) log::info("{}", line);
   }
@@ -221,7 +237,8 @@ void add_serve(CLI::App& app) {
       "  erne serve -m DIR --max-total-tokens 65536 --max-queued-requests 100 --enable-metrics\n"
       "  erne serve --config serve.yaml --port 8001\n"
       "Scripts wait for GET /ready. Flags of SGLang that this version lacks are refused by name.\n"
-      "Exit codes: 0 stopped, 1 failure, 2 bad arguments, 3 model cannot be loaded, 4 not enough "
+      "Exit codes: 0 stopped, 1 failure (a lost device too), 2 bad arguments, 3 model cannot be "
+      "loaded, 4 not enough "
       "memory.");
   verb->callback([verb, flags] { serve(*verb, *flags); });
 }

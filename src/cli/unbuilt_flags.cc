@@ -35,7 +35,6 @@ constexpr Unbuilt kFlags[] = {
     {"--tokenizer-path", kTokenizers},
     {"--tokenizer-mode", kTokenizers, "auto"},
     {"--skip-tokenizer-init", "serving without a tokenizer"},
-    {"--load-format", "choosing how weights are read", "auto|safetensors|gguf"},
     {"--trust-remote-code", "remote code", "*"},
     {"--json-model-override-args", "overriding the model's config", "{}"},
     {"--is-embedding", "embedding"},

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mailbox.h"
 #include "base/rng.h"
+#include "device/device_error.h"
 #include "engine/ledger.h"
 #include "engine/loaded_model.h"
 #include "engine/step_loop.h"
@@ -58,7 +59,10 @@ struct Engine::State {
   }
 
   void run();
+  void turn();
   void step();
+  void refuse();
+  void fail_all(const std::string& message);
   void handle(Command& command);
   void publish_stats(bool worked);
 
@@ -74,6 +78,7 @@ struct Engine::State {
   mutable std::mutex stats_mutex;
   EngineStats stats;
   double busy_since_s = -1;  // last step, or when work arrived; < 0: idle
+  std::string fault;         // EngineStats::fault; the engine thread writes it, once
 
   std::thread thread;  // last: it uses all of the above
 };
@@ -98,19 +103,38 @@ void Engine::State::step() {
   if (!worked) mailbox.wait_for(loop.idle() ? 500ms : 10ms);
 }
 
-// An exception in a step ends the requests in flight, never the engine.
+// On a lost device: every request gets the cause, none a step.
+void Engine::State::refuse() {
+  std::vector<Command> commands = mailbox.take();
+  for (Command& command : commands) handle(command);
+  if (!loop.idle()) fail_all("the engine has stopped: " + fault);
+  mailbox.wait_for(500ms);
+}
+
+void Engine::State::fail_all(const std::string& message) {
+  loop.fail_all(message);
+  publish_stats(false);
+  loop.publish();
+}
+
+// An exception in a step ends the requests in flight, and not the engine; a lost device ends its
+// work, but it stays to say so until its owner ends the process.
+void Engine::State::turn() {
+  try {
+    fault.empty() ? step() : refuse();
+  } catch (const DeviceError& e) {
+    log::error("the engine stops, all requests end with an error: {}", e.what());
+    fault = e.what();
+    fail_all("the engine has stopped: " + fault);
+  } catch (const std::exception& e) {
+    log::error("a step of the engine failed, its requests end with an error: {}", e.what());
+    fail_all(fmt::format("the engine failed while it ran this request: {}", e.what()));
+  }
+}
+
 void Engine::State::run() {
   if (model.device != nullptr) model.device->bind_caller();
-  while (!stopping.load()) {
-    try {
-      step();
-    } catch (const std::exception& e) {
-      log::error("a step of the engine failed, its requests end with an error: {}", e.what());
-      loop.fail_all(fmt::format("the engine failed while it ran this request: {}", e.what()));
-      publish_stats(false);
-      loop.publish();
-    }
-  }
+  while (!stopping.load()) turn();
   std::vector<Command> commands = mailbox.take();
   for (Command& command : commands) handle(command);
   loop.abort("", "the engine is shutting down");
@@ -123,6 +147,7 @@ void Engine::State::publish_stats(bool worked) {
   EngineStats now = loop.stats();
   const std::lock_guard lock(stats_mutex);
   stats = now;
+  stats.fault = fault;
   if (loop.idle()) {
     busy_since_s = -1;
   } else if (worked || busy_since_s < 0) {

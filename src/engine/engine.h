@@ -28,10 +28,15 @@ enum class NumaPolicy : uint8_t;
 struct TextConfig;
 struct GenerationConfig;
 
+/// Where weights come from.
+enum class LoadFormat : uint8_t { kFiles, kDummy };
+
 enum class SchedulePolicy { kFcfs, kLongestPrefix, kLongestOutput, kRandom };
 
 struct EngineOptions {
-  std::filesystem::path model_path;         ///< a folder
+  std::filesystem::path model_path;  ///< a folder
+  /// kDummy: the folder's config.json with made-up weights; a tokenizer may be absent.
+  LoadFormat load_format = LoadFormat::kFiles;
   std::string device = "cpu";               ///< "cpu", "cuda", "cuda:N", "null"
   std::optional<DType> dtype;               ///< absent: from the checkpoint (f16 computes in bf16)
   QuantizationPlan quantization;            ///< rounds weights that the checkpoint holds as numbers
@@ -86,6 +91,9 @@ struct EngineStats {
   uint64_t workspace_bytes = 0;  ///< of the usual step
   uint64_t free_bytes = 0;       ///< left at start-up by weights, pool and workspace
   double load_s = 0;
+  /// Why no request can be served any more: the device is lost and the process must end. Empty: all
+  /// is well.
+  std::string fault;
 };
 
 class Engine {

@@ -84,7 +84,7 @@ void load_on_device(EngineOptions& options, std::shared_ptr<const Checkpoint> ch
                    options.inputs, options.cache_dtype,   options.weight_place};
   options.cache_dtype = load.cache_dtype = resolve_cache_dtype(*checkpoint, load);
   check_weights_fit(packed_weight_bytes(*checkpoint, *m.device, load),
-                    available_memory_bytes(*m.device), *options.dtype);
+                    available_memory_bytes(*m.device), *options.dtype, pool_sharing(*m.device));
   m.model = TextModel::load(std::move(checkpoint), *m.device, load);
   m.weight_bytes = m.model->weight_bytes();
 
@@ -97,9 +97,8 @@ void load_on_device(EngineOptions& options, std::shared_ptr<const Checkpoint> ch
   // again and again.
   const uint64_t available = available_memory_bytes(*m.device);
   const uint64_t free_bytes = available - std::min(available, m.model->mapped_bytes());
-  const PoolSharing sharing =
-      m.device->own_free_bytes() ? PoolSharing::kOwnMemory : PoolSharing::kHostMemory;
-  options.max_total_tokens = plan_pool_tokens(options, block_bytes, free_bytes, workspace, sharing);
+  options.max_total_tokens =
+      plan_pool_tokens(options, block_bytes, free_bytes, workspace, pool_sharing(*m.device));
   const auto num_blocks = static_cast<int32_t>(*options.max_total_tokens / options.page_size);
   m.kv_bytes = block_bytes * static_cast<uint64_t>(num_blocks);
   m.runner = std::make_unique<ModelRunner>(
@@ -115,6 +114,12 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& folder) {
   auto tokenizer = Tokenizer::load(folder);
   ::malloc_trim(0);
   return tokenizer;
+}
+
+bool has_tokenizer(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  return std::filesystem::exists(folder / "tokenizer.json", ignored) ||
+         std::filesystem::exists(folder / "tokenizer.model", ignored);
 }
 
 void load_null(EngineOptions& options, LoadedModel& m) {
@@ -151,8 +156,11 @@ LoadedModel load_model(EngineOptions& options) {
   const SystemClock clock;
   const double begin_s = clock.now_s();
   LoadedModel m;
+  const bool dummy = options.load_format == LoadFormat::kDummy;
+  if (dummy && !has_tokenizer(options.model_path)) options.skip_tokenizer = true;
   if (names_device(options.device)) {
-    std::shared_ptr<const Checkpoint> checkpoint = Checkpoint::open(options.model_path);
+    std::shared_ptr<const Checkpoint> checkpoint =
+        dummy ? Checkpoint::dummy(options.model_path) : Checkpoint::open(options.model_path);
     m.config = checkpoint->config();
     m.generation = checkpoint->generation_config();
     resolve_context(options, m.config);

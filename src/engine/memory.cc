@@ -115,8 +115,22 @@ uint64_t available_memory_bytes(const Device& device) {
   return own ? *own : available_memory_bytes();
 }
 
-void check_weights_fit(uint64_t weight_bytes, uint64_t free_bytes, DType dtype) {
+PoolSharing pool_sharing(const Device& device) {
+  return device.own_free_bytes() ? PoolSharing::kOwnMemory : PoolSharing::kHostMemory;
+}
+
+void check_weights_fit(uint64_t weight_bytes, uint64_t free_bytes, DType dtype,
+                       PoolSharing sharing) {
   if (free_bytes >= kLeastWorkspace && weight_bytes <= free_bytes - kLeastWorkspace) return;
+  if (sharing == PoolSharing::kOwnMemory) {
+    fail(
+        Code::kOutOfMemory,
+        "the weights need {} in {} and at least {} of workspace, but {} of the GPU are free; use "
+        "--quantization fp8, wint8 or wint4, a smaller model, another device (--device cuda:N), or "
+        "end what else runs on it",
+        human_bytes(weight_bytes), dtype_name(dtype), human_bytes(kLeastWorkspace),
+        human_bytes(free_bytes));
+  }
   fail(Code::kOutOfMemory,
        "the weights need {} in {} and at least {} of workspace, but {} are free; {}",
        human_bytes(weight_bytes), dtype_name(dtype), human_bytes(kLeastWorkspace),

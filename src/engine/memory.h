@@ -12,6 +12,12 @@ namespace erne {
 
 class Device;
 
+/// Whose memory weights and pool take.
+enum class PoolSharing {
+  kHostMemory,  ///< other programs' too
+  kOwnMemory,   ///< a GPU's
+};
+
 /// What the process's cgroup (v2 or v1) and all above it leave, page cache counted as free; the
 /// largest value without a limit. `root`: where /proc and /sys are, "/" but in tests.
 uint64_t cgroup_free_bytes(const std::filesystem::path& root);
@@ -22,15 +28,12 @@ uint64_t available_memory_bytes();
 /// Bytes that weights, KV pool and workspace on `device` may use: of its own memory, or the above.
 uint64_t available_memory_bytes(const Device& device);
 
+PoolSharing pool_sharing(const Device& device);
+
 /// Throws Error{kOutOfMemory} if weights of `weight_bytes` and the least workspace do not fit into
 /// `free_bytes`, with both figures and what to change.
-void check_weights_fit(uint64_t weight_bytes, uint64_t free_bytes, DType dtype);
-
-/// Whose memory the pool takes.
-enum class PoolSharing {
-  kHostMemory,  ///< other programs' too
-  kOwnMemory,   ///< a GPU's
-};
+void check_weights_fit(uint64_t weight_bytes, uint64_t free_bytes, DType dtype,
+                       PoolSharing sharing = PoolSharing::kHostMemory);
 
 /// Pool size in tokens, whole pages. options.max_total_tokens if set, else what fits into
 /// mem_fraction_static of `free_bytes` less `workspace_bytes`, at most what max_running_requests

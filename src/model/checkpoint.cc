@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "model/config_keys.h"
+#include "model/dummy_tensors.h"
 #include "model/kv_scales.h"
 #include "model/layout.h"
 #include "model/packed_weights.h"
@@ -85,10 +86,12 @@ struct Checkpoint::State {
   std::optional<PackedWeights> packed;
   std::vector<KvAbsmax> kv_absmax;
   ResolvedLayout layout;
+  DummyTensors dummy;
 
   void open_shards();
   void open_packed();
   void resolve();
+  void make_dummy(double scale, uint64_t seed);
   void check_index(const WeightMap& map, const fs::path& index_path) const;
   const LocatedTensor& located(std::string_view pt_name) const;
 };
@@ -189,6 +192,34 @@ std::unique_ptr<Checkpoint> Checkpoint::open(const fs::path& folder) {
   return std::unique_ptr<Checkpoint>(new Checkpoint(std::move(state)));
 }
 
+std::unique_ptr<Checkpoint> Checkpoint::dummy(const fs::path& folder, uint64_t seed) {
+  auto state = std::make_unique<State>();
+  state->folder = folder;
+  state->config = TextConfig::load(folder);
+  state->generation = GenerationConfig::load(folder);
+  state->make_dummy(initializer_range(folder), seed);
+  return std::unique_ptr<Checkpoint>(new Checkpoint(std::move(state)));
+}
+
+std::unique_ptr<Checkpoint> Checkpoint::shapes(const TextConfig& config) {
+  auto state = std::make_unique<State>();
+  state->folder = "config.json";
+  state->config = config;
+  state->make_dummy(0, 0);
+  return std::unique_ptr<Checkpoint>(new Checkpoint(std::move(state)));
+}
+
+void Checkpoint::State::make_dummy(double scale, uint64_t seed) {
+  if (!config.quant_method.empty()) {
+    fail(Code::kInvalidArgument,
+         "{}: dummy weights are numbers, but the config describes {} weights; take "
+         "quantization_config out and choose a --quantization",
+         folder.string(), config.quant_method);
+  }
+  dummy = make_dummy_tensors(config, scale, seed);
+  for (const auto& [name, view] : dummy.views) layout.tensors[name] = {view, {nullptr, &folder}};
+}
+
 Checkpoint::Checkpoint(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Checkpoint::~Checkpoint() = default;
 
@@ -207,6 +238,7 @@ void Checkpoint::refuse_packed(std::string_view done) const {
        state_->folder.string(), done, state_->packed->source);
 }
 
+bool Checkpoint::is_mapped() const { return state_->dummy.pool.empty(); }
 int Checkpoint::num_mtp_layers() const { return state_->layout.num_mtp_layers; }
 
 const std::vector<KvAbsmax>& Checkpoint::kv_absmax() const { return state_->kv_absmax; }

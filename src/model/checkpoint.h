@@ -32,6 +32,13 @@ class Checkpoint {
   /// index paths) and maps them. Throws Error naming file, tensor and cause.
   static std::unique_ptr<Checkpoint> open(const std::filesystem::path& folder);
 
+  /// The same interface over made-up weights of the shapes in folder/config.json, the only file
+  /// that is read; equal seeds give equal weights. Throws Error{kInvalidArgument} for a config of
+  /// quantised weights.
+  static std::unique_ptr<Checkpoint> dummy(const std::filesystem::path& folder, uint64_t seed = 0);
+  /// The same of a configuration that may have no folder: for what asks only about sizes.
+  static std::unique_ptr<Checkpoint> shapes(const TextConfig& config);
+
   Checkpoint(const Checkpoint&) = delete;
   Checkpoint& operator=(const Checkpoint&) = delete;
   ~Checkpoint();
@@ -40,6 +47,8 @@ class Checkpoint {
   const TextConfig& config() const;
   const GenerationConfig& generation_config() const;
   CheckpointLayout layout() const;
+  /// Whether matrices lie in mapped files, each in pages of its own that may be released.
+  bool is_mapped() const;
 
   /// The linears of a packed folder (packed_weights.h), which matrix() and codes() do not have;
   /// null for any other.

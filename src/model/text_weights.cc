@@ -305,7 +305,8 @@ class Loader {
     bytes_ += w.bytes();
     // The file's pages have been read for good (the embedding's come back when tokens ask for
     // them): they need not stand beside the packed weights.
-    for (const MatrixView& view : rows.held.empty() ? rows.numbers : std::vector<MatrixView>()) {
+    if (!rows.held.empty() || !checkpoint_.is_mapped()) return w;
+    for (const MatrixView& view : rows.numbers) {
       release_pages(static_cast<const std::byte*>(view.data),
                     static_cast<size_t>(view.rows * view.cols) * dtype_bytes(view.dtype));
     }

@@ -23,8 +23,13 @@ class Health::Probe final : public OutputSink {
 };
 
 void Health::answer(HttpResponder& responder, bool alive) const {
-  HttpResponse response = alive ? HttpResponse{} : unavailable("the engine makes no progress", 5);
-  if (alive) response.content_type = "text/plain";
+  if (!alive) {
+    const std::string fault = service_.backend.load()->stats().fault;
+    return responder.respond(
+        unavailable(fault.empty() ? "the engine makes no progress" : fault, 5));
+  }
+  HttpResponse response;
+  response.content_type = "text/plain";
   responder.respond(std::move(response));
 }
 
@@ -37,6 +42,7 @@ void Health::check(const std::shared_ptr<HttpResponder>& responder) {
   }
   Backend& backend = *service_.backend.load();
   const EngineStats stats = backend.stats();
+  if (!stats.fault.empty()) return answer(*responder, false);
   if (stats.running + stats.queued > 0) {
     return answer(*responder, stats.last_step_age_s < kProgress_s);
   }
@@ -90,6 +96,8 @@ HttpResponse Health::ready() const {
   if (phase == Phase::kStarting) reason = "starting";
   if (phase == Phase::kDraining) reason = "draining";
   if (phase == Phase::kReady && queue_is_full()) reason = "queue full";
+  if (phase == Phase::kReady && !service_.backend.load()->stats().fault.empty())
+    reason = "device failed";
   HttpResponse response;
   response.body = R"({"status":"ready"})";
   if (reason == nullptr) return response;

@@ -15,7 +15,8 @@ class Health : public std::enable_shared_from_this<Health> {
  public:
   explicit Health(Service& service) : service_(service) {}
 
-  /// 200 if the engine made progress within 20 s or answers a hidden 1-token request, else 503.
+  /// 200 if the engine made progress within 20 s or answers a hidden 1-token request, else 503;
+  /// 503 with the cause once the device is lost.
   /// Probes that come while one is under way share its result.
   void check(const std::shared_ptr<HttpResponder>& responder);
   /// 200 only if new requests are accepted, else 503 {"status": reason}.

@@ -163,6 +163,40 @@ TEST(Engine, IdleCostsNothing) {
   EXPECT_EQ(engine.stats().last_step_age_s, 0);
 }
 
+Finish finish_of(TokenStream& stream) {
+  Finish finish;
+  while (auto output = stream.next()) {
+    if (output->finish) finish = *output->finish;
+  }
+  return finish;
+}
+
+TEST(Engine, ALostDeviceEndsAllRequestsWithTheCause) {
+  ::setenv("ERNE_BACKEND_DIR", LOST_DEVICE_DIR, 1);
+  EngineOptions options = null_options();
+  options.device = "cuda:3";
+  Engine engine(options);
+  EXPECT_EQ(engine.stats().fault, "");
+  const auto running = std::make_shared<TokenStream>();
+  engine.submit(short_request(80), running);
+  const auto [tokens, reason] = drain(*running);
+  EXPECT_EQ(tokens, 2);
+  EXPECT_EQ(reason, FinishReason::kError);
+  EXPECT_EQ(engine.stats().fault, "the device caught fire") << "known before clients are told";
+  for (int i = 0; i < 3; ++i) {
+    const auto late = std::make_shared<TokenStream>();
+    engine.submit(short_request(1), late);
+    const Finish finish = finish_of(*late);
+    EXPECT_EQ(finish.reason, FinishReason::kError);
+    EXPECT_EQ(finish.message, "the engine has stopped: the device caught fire");
+  }
+  const EngineStats stats = engine.stats();
+  EXPECT_EQ(stats.used_tokens, 0);
+  EXPECT_EQ(stats.running + stats.queued, 0);
+  EXPECT_EQ(stats.last_step_age_s, 0) << "nothing waits, so no watchdog";
+  EXPECT_TRUE(engine.flush_cache());
+}
+
 TEST(Engine, ErnieTurnsEndThoughTheFilesListOnlyOneEnd) {
   const auto tokenizer =
       Tokenizer::load(std::filesystem::path(ERNE_TESTS_DIR) / "goldens/tokenizer");

@@ -54,5 +54,18 @@ TEST(Memory, RefusesWeightsThatDoNotFit) {
   }
 }
 
+TEST(Memory, WeightsTooLargeForAGpuNameItsMemoryAndTheFlag) {
+  check_weights_fit(7 * kGiB, 8 * kGiB, DType::kBF16, PoolSharing::kOwnMemory);
+  try {
+    check_weights_fit(40 * kGiB, 24 * kGiB, DType::kBF16, PoolSharing::kOwnMemory);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), Code::kOutOfMemory);
+    const std::string message = e.what();
+    for (const char* part : {"40.0 GiB", "24.0 GiB of the GPU", "--quantization"})
+      EXPECT_NE(message.find(part), std::string::npos) << message;
+  }
+}
+
 }  // namespace
 }  // namespace erne

@@ -95,6 +95,7 @@ EngineStats FakeBackend::stats() const {
   stats.queued = queued_;
   stats.queued_tokens = queued_tokens_;
   stats.pool_tokens = stats.free_tokens = 4096;
+  stats.fault = fault_;
   return stats;
 }
 
@@ -152,6 +153,11 @@ void FakeBackend::run() {
     std::this_thread::yield();
     lock.lock();
   }
+}
+
+void FakeBackend::set_fault(std::string fault) {
+  const std::lock_guard lock(mutex_);
+  fault_ = std::move(fault);
 }
 
 void FakeBackend::set_fail_next() {

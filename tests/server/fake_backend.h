@@ -62,6 +62,8 @@ class FakeBackend final : public Backend {
   void set_max_live(size_t count);
   /// What stats() says of the queue.
   void set_queued(int count, int64_t tokens = 0);
+  /// What stats() says of the device.
+  void set_fault(std::string fault);
   /// The first choice of the next request fails with an engine error at once, held or not.
   void set_fail_next();
   /// Tokenizing waits until this is false again.
@@ -100,7 +102,7 @@ class FakeBackend final : public Backend {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::list<Live> live_;
-  std::string reply_ = "Hello";
+  std::string reply_ = "Hello", fault_;
   Request last_;
   bool held_ = false, stopping_ = false, fail_next_ = false;
   size_t max_live_ = 1000;

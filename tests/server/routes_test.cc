@@ -187,6 +187,15 @@ TEST_F(Routes, NotReadyWhileTheQueueIsFull) {
   EXPECT_EQ(call("GET", "/ping").status, 200);
 }
 
+TEST_F(Routes, NeitherHealthyNorReadyOnALostDevice) {
+  backend_->set_fault("the GPU failed");
+  const HttpResponse health = call("GET", "/health");
+  EXPECT_EQ(health.status, 503);
+  EXPECT_NE(health.body.find("the GPU failed"), std::string::npos) << health.body;
+  EXPECT_EQ(call("GET", "/ready").status, 503);
+  EXPECT_EQ(call("GET", "/ready").body, R"({"status":"device failed"})");
+}
+
 TEST_F(Routes, ProbesAreHidden) {
   EXPECT_EQ(call("GET", "/health").status, 200);
   EXPECT_TRUE(backend_->last().hidden);

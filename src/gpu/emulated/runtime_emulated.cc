@@ -1,8 +1,12 @@
 // runtime.h over host memory. What device memory is to the host is kept: no access outside the
 // runtime's calls (pages are protected), garbage where nothing was written, a protected page behind
 // every allocation, and addresses that never come back.
+//
+// For tests of whole processes: ERNE_EMULATED_FAULT=N loses the device at its N-th kernel,
+// ERNE_EMULATED_MEMORY=BYTES is what the card has.
 #include <sys/mman.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -12,6 +16,7 @@
 
 #include "base/error.h"
 #include "gpu/rt/card_index.h"
+#include "gpu/rt/faults.h"
 #include "gpu/rt/gpu.h"
 
 namespace erne::gpu {
@@ -25,8 +30,13 @@ namespace {
 
 constexpr size_t kPage = 4096;
 constexpr size_t kSpace = size_t{1} << 38;
-constexpr size_t kMemory = size_t{8} << 30;  // that the emulated card says it has
-constexpr size_t kAlign = 64;                // of an allocation's first byte
+constexpr size_t kAlign = 64;  // of an allocation's first byte
+
+/// A variable of the environment, or `usual`.
+int64_t setting(const char* name, int64_t usual) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? usual : std::atoll(text);
+}
 
 size_t pages(size_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
 
@@ -42,7 +52,7 @@ class Memory {
 
   void* allocate(size_t bytes) {
     const size_t padded = (bytes + kAlign - 1) / kAlign * kAlign;
-    if (used_ + padded > kMemory) fail(Code::kOutOfMemory, "the emulated device is full");
+    if (used_ + padded > total_) device_is_full(bytes, free_bytes());
     const size_t size = pages(padded);
     ERNE_CHECK(next_ + size + kPage <= end_);
     uint8_t* first = next_;
@@ -74,7 +84,8 @@ class Memory {
       ::mprotect(a.first, a.size, open ? PROT_READ | PROT_WRITE : PROT_NONE);
   }
 
-  uint64_t free_bytes() const { return kMemory - used_; }
+  uint64_t free_bytes() const { return total_ - used_; }
+  uint64_t total_bytes() const { return total_; }
 
  private:
   struct Allocation {
@@ -84,6 +95,7 @@ class Memory {
   uint8_t* next_ = nullptr;
   uint8_t* end_ = nullptr;
   bool open_ = false;
+  const size_t total_ = static_cast<size_t>(setting("ERNE_EMULATED_MEMORY", int64_t{8} << 30));
   size_t used_ = 0;
   std::map<void*, Allocation> live_;
 };
@@ -100,11 +112,24 @@ std::vector<Stream>& streams() {
 
 bool host_access = false;
 Counts counts;
+int64_t until_fault = setting("ERNE_EMULATED_FAULT", 0);  // kernels, the failing one included
+bool lost = false;
+
+void run(Stream stream) {
+  if (stream->work.empty()) return;
+  memory().open(true);
+  while (!stream->work.empty()) {
+    if (!lost) stream->work.front()();
+    stream->work.pop_front();
+  }
+  memory().open(host_access);
+}
 
 }  // namespace
 
 void enqueue(Stream stream, std::function<void()> work) {
   ++counts.launches;
+  if (until_fault > 0 && --until_fault == 0) work = [] { lost = true; };
   stream->work.push_back(std::move(work));
 }
 
@@ -119,7 +144,8 @@ void set_host_access(bool allowed) {
 
 Card open_card(int index) {
   check_index(index, 1);
-  return {"emulated", "emulated GPU", "kernels as C++ on the CPU", emulated::kMemory, 2};
+  return {"emulated", "emulated GPU", "kernels as C++ on the CPU", emulated::memory().total_bytes(),
+          2};
 }
 
 void bind_card(int) {}
@@ -130,7 +156,7 @@ void* allocate(size_t bytes) {
 }
 // As cudaFree: when everything that may use it has run.
 void release(void* data) {
-  for (const Stream stream : emulated::streams()) synchronize(stream);
+  for (const Stream stream : emulated::streams()) emulated::run(stream);
   emulated::memory().release(data);
 }
 void* allocate_pinned(size_t bytes) {
@@ -145,7 +171,7 @@ Stream create_stream() {
   return emulated::streams().back();
 }
 void destroy_stream(Stream stream) {
-  synchronize(stream);
+  emulated::run(stream);
   std::erase(emulated::streams(), stream);
   delete stream;
 }
@@ -161,16 +187,13 @@ void fill(Stream stream, void* target, uint8_t byte, size_t bytes) {
 }
 
 void synchronize(Stream stream) {
-  if (stream->work.empty()) return;
-  ++emulated::counts.waits;
-  emulated::memory().open(true);
-  while (!stream->work.empty()) {
-    stream->work.front()();
-    stream->work.pop_front();
-  }
-  emulated::memory().open(emulated::host_access);
+  if (!stream->work.empty()) ++emulated::counts.waits;
+  emulated::run(stream);
+  check_launch();
 }
 
-void check_launch() {}
+void check_launch() {
+  if (emulated::lost) device_failed("a kernel", "ERNE_EMULATED_FAULT");
+}
 
 }  // namespace erne::gpu

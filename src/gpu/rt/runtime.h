@@ -44,8 +44,8 @@ void destroy_stream(Stream stream);
 void copy_to_device(Stream stream, void* target, const void* source, size_t bytes);
 void copy_to_host(Stream stream, void* target, const void* source, size_t bytes);
 void fill(Stream stream, void* target, uint8_t byte, size_t bytes);
-/// Returns when everything in the stream is done. Throws Error{kInternal} for a device error, after
-/// which the device is lost for this process.
+/// Returns when everything in the stream is done. This and all others throw DeviceError once the
+/// device is lost for this process.
 void synchronize(Stream stream);
 
 /// Throws if the launch just made was refused.

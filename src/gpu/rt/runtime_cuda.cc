@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/progress.h"
 #include "gpu/rt/card_index.h"
+#include "gpu/rt/faults.h"
 #include "gpu/rt/runtime.h"
 
 namespace erne::gpu {
@@ -18,9 +19,7 @@ const char* text(cudaError_t status) { return cudaGetErrorString(status); }
 
 // Errors of a device that ran into one stay; the process can do no more with it.
 void check(cudaError_t status, const char* what) {
-  if (status == cudaSuccess) return;
-  fail(Code::kInternal, "the GPU failed ({}: {}); it is lost for this process, which must end",
-       what, text(status));
+  if (status != cudaSuccess) device_failed(what, text(status));
 }
 
 cudaStream_t native(Stream stream) { return reinterpret_cast<cudaStream_t>(stream); }
@@ -79,10 +78,7 @@ void* allocate(size_t bytes) {
   const cudaError_t status = cudaMalloc(&data, bytes);
   if (status == cudaErrorMemoryAllocation) {
     cudaGetLastError();  // not a lasting error
-    fail(Code::kOutOfMemory,
-         "the GPU cannot allocate {}, {} of it are free; lower --mem-fraction-static, "
-         "--max-total-tokens or --chunked-prefill-size, or choose a --quantization",
-         human_bytes(bytes), human_bytes(free_bytes()));
+    device_is_full(bytes, free_bytes());
   }
   check(status, "cudaMalloc");
   return data;
