@@ -160,7 +160,7 @@ std::vector<std::string> expand_arguments(const CLI::App& app, int argc, const c
       after_verb = out.size();
     }
   }
-  if (!config.empty()) {
+  if (!config.empty() && verb->get_name() != "inspect") {  // whose --config is a model's
     const Words read = read_config(config, *verb);
     out.insert(out.begin() + static_cast<std::ptrdiff_t>(after_verb), read.begin(), read.end());
   }

@@ -172,8 +172,10 @@ std::vector<Pending> submit_all(Engine& engine, const GenerateFlags& f,
   std::vector<Pending> all;
   for (const PromptInput& input : inputs) {
     Pending pending;
-    pending.prompt_ids =
-        to_ids(input, engine.tokenizer(), chat_template.get(), f.chat_template_kwargs);
+    const auto* ids = std::get_if<TokenIds>(&input);  // these need no tokenizer
+    pending.prompt_ids = ids != nullptr ? ids->ids
+                                        : to_ids(input, engine.tokenizer(), chat_template.get(),
+                                                 f.chat_template_kwargs);
     all.push_back(std::move(pending));
   }
   for (Pending& pending : all) {

@@ -56,7 +56,7 @@ struct Precision {
 constexpr std::array<Precision, 8> kPrecisions{{
     {"bfloat16", "none", "", "bfloat16", DType::kBF16, false},
     {"bfloat16", "none", "", "fp8", DType::kF8E4M3, false},
-    {"fp8_block", "fp8_block", "", "fp8", DType::kF8E4M3, false},
+    {"fp8_channel", "fp8_channel", "", "fp8", DType::kF8E4M3, false},
     {"wint8", "wint8", "", "bfloat16", DType::kBF16, false},
     {"wint4", "wint4", "", "bfloat16", DType::kBF16, false},
     {"w4a8", "w4a8", "", "int8", DType::kI8, false},
@@ -102,6 +102,14 @@ MemoryPlan plan(const TextConfig& config, const Precision& p, uint64_t workspace
   m.shared_step_bytes = m.weight_bytes - m.embedding_bytes -
                         m.expert_step_bytes * static_cast<uint64_t>(config.num_experts);
   return m;
+}
+
+// Those that 2-bit schemes mean.
+bool has_late_experts(const TextConfig& config) {
+  for (int i = kFirstCcqLayer; i < config.num_layers; ++i) {
+    if (config.is_moe_layer(i)) return true;
+  }
+  return false;
 }
 
 /// Smallest or largest number of a list over the modalities, or the number itself.
@@ -161,7 +169,7 @@ std::vector<MemoryPlan> plan_memory(const TextConfig& config) {
   const uint64_t workspace = model->arena_bytes(kStepTokens, kStepRows);
   std::vector<MemoryPlan> plans;
   for (const Precision& p : kPrecisions) {
-    if (!p.needs_experts || config.is_moe()) plans.push_back(plan(config, p, workspace));
+    if (!p.needs_experts || has_late_experts(config)) plans.push_back(plan(config, p, workspace));
   }
   return plans;
 }

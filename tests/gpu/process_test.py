@@ -32,12 +32,13 @@ def erne(*args, **settings):
 
 
 def single_bytes():
-    """A tokenizer.json of 256 tokens, a byte each, in the order of GPT-2's alphabet."""
+    """A tokenizer.json of 512 tokens, as the goldens have: a byte each, in the order of GPT-2's alphabet, and words that no text makes."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     alphabet = [chr(b) for b in printable] + [chr(256 + i) for i in range(256 - len(printable))]
+    vocabulary = {c: i for i, c in enumerate([*alphabet, *(f"word{i}" for i in range(256, 512))])}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
     return {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": level, "decoder": level,
-            "model": {"type": "BPE", "vocab": {c: i for i, c in enumerate(alphabet)}, "merges": []}}
+            "model": {"type": "BPE", "vocab": vocabulary, "merges": []}}
 
 
 def free_port():

@@ -89,8 +89,8 @@ TEST_P(DummyModel, RunInEveryPrecisionAndAlwaysAlike) {
 
 INSTANTIATE_TEST_SUITE_P(Configs, DummyModel,
                          testing::Values("dense-tied", "dense-bias", "moe", "moe-sharded"),
-                         [](const auto& info) {
-                           std::string name = info.param;
+                         [](const auto& with) {
+                           std::string name = with.param;
                            std::erase(name, '-');
                            return name;
                          });

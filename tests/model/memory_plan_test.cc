@@ -63,13 +63,13 @@ TEST(MemoryPlan, Of21bIsThatOfTheDesign) {
   EXPECT_NEAR(giga(bf16.weight_bytes), 2 * (21.825 + 0.265), 0.02);
   EXPECT_EQ(find(plans, "bfloat16", "fp8").kv_token_bytes, 57344U / 2 + 2 * 28 * 4 * 2);
   EXPECT_EQ(find(plans, "w4a8", "int8").kv_token_bytes, 57344U / 2 + 2 * 28 * 4 * 2);
-  // Half, a quarter, and less of an expert's bytes; scales are under 4 %, but those of fp8 blocks.
+  // Half, a quarter, and less of an expert's bytes; scales are next to nothing.
   const auto share = [&](const char* precision, const char* cache) {
     return static_cast<double>(find(plans, precision, cache).expert_step_bytes) /
            static_cast<double>(bf16.expert_step_bytes);
   };
   EXPECT_NEAR(share("wint8", "bfloat16"), 0.5, 0.002);
-  EXPECT_NEAR(share("fp8_block", "fp8"), 0.5, 0.02);
+  EXPECT_NEAR(share("fp8_channel", "fp8"), 0.5, 0.02);
   EXPECT_NEAR(share("wint4", "bfloat16"), 0.25, 0.002);
   EXPECT_NEAR(share("w4a8", "int8"), 0.25, 0.002);
   // Layers below 7 have 4 bits, so 20 of 27 have 2.5 or 2.
