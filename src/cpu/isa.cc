@@ -66,8 +66,9 @@ size_t best_level() {
     return 0;  // AVX2 FMA F16C
   const bool avx512 =
       bit(seven.ebx, 16) && bit(seven.ebx, 17) && bit(seven.ebx, 30) && bit(seven.ebx, 31);
-  if (!zmm || !avx512) return 1;                                  // F DQ BW VL
-  if (!bit(cpuid(7, 1).eax, 5) || !bit(seven.ecx, 11)) return 2;  // AVX512_BF16 AVX512_VNNI
+  if (!zmm || !avx512) return 1;  // F DQ BW VL
+  if (!bit(cpuid(7, 1).eax, 5) || !bit(seven.ecx, 11) || !bit(seven.ecx, 1))
+    return 2;  // AVX512_BF16 AVX512_VNNI AVX512_VBMI
   if (!bit(seven.edx, 22) || !bit(seven.edx, 24) || !amx_usable() || !amx_multiplies())
     return 3;  // AMX-BF16 AMX-TILE
   return 4;

@@ -66,26 +66,29 @@ inline Words odd_bytes(Words x) { return _mm256_srai_epi16(x, 8); }
 inline Words dot_halves(Words a, Words b, Words c) {
   return _mm256_add_epi32(c, _mm256_madd_epi16(a, b));
 }
-/// e4m3fn codes as bf16, exactly; 0x7F and 0xFF as +-480. Codes are bytes 0 and 2, or 1 and 3, of
-/// every word. The exponent is rebiased by an addition; subnormals come from a table of low and of
-/// high bytes.
-inline Words odd_e4m3(Words x) {
-  const Words table = _mm256_broadcastsi128_si256(_mm_setr_epi8(
-      0, 0, -0x80, -0x40, 0, 0x20, 0x40, 0x60, 0, 0x3B, 0x3B, 0x3B, 0x3C, 0x3C, 0x3C, 0x3C));
-  const Words code = _mm256_srli_epi16(x, 8);
-  const Words both = _mm256_or_si256(code, _mm256_and_si256(x, _mm256_set1_epi16(0x7F00)));
-  const Words small =
-      _mm256_shuffle_epi8(table, _mm256_or_si256(_mm256_and_si256(both, _mm256_set1_epi16(0x0707)),
-                                                 _mm256_set1_epi16(0x0800)));
-  const Words normal =
-      _mm256_add_epi16(_mm256_and_si256(_mm256_srli_epi16(x, 4), _mm256_set1_epi16(0x07F0)),
-                       _mm256_set1_epi16(0x3C00));
-  const Words is_small =
-      _mm256_cmpeq_epi16(_mm256_and_si256(x, _mm256_set1_epi16(0x7800)), _mm256_setzero_si256());
-  return _mm256_or_si256(_mm256_blendv_epi8(normal, small, is_small),
-                         _mm256_and_si256(x, _mm256_set1_epi16(-0x8000)));
+/// Bytes 0 and 2 of every word as e4m3fn codes, exactly as bf16 in its halves, to `even`, and bytes
+/// 1 and 3 to `odd`; 0x7F and 0xFF as +-480. The exponent is rebiased by an addition; subnormals
+/// come from tables of low and of high bytes.
+inline void expand_e4m3(Words x, Words* even, Words* odd) {
+  const Words small_low = _mm256_broadcastsi128_si256(
+      _mm_setr_epi8(0, 0, -0x80, -0x40, 0, 0x20, 0x40, 0x60, 0, 0, 0, 0, 0, 0, 0, 0));
+  const Words small_high = _mm256_broadcastsi128_si256(
+      _mm_setr_epi8(0, 0x3B, 0x3B, 0x3B, 0x3C, 0x3C, 0x3C, 0x3C, 0, 0, 0, 0, 0, 0, 0, 0));
+  const Words magnitude = _mm256_and_si256(x, _mm256_set1_epi8(0x7F));
+  const Words is_small = _mm256_cmpgt_epi8(_mm256_set1_epi8(8), magnitude);
+  const Words normal_low =
+      _mm256_and_si256(_mm256_slli_epi16(x, 4), _mm256_set1_epi8(static_cast<char>(0xF0)));
+  const Words normal_high = _mm256_add_epi8(
+      _mm256_and_si256(_mm256_srli_epi16(x, 4), _mm256_set1_epi8(0x07)), _mm256_set1_epi8(0x3C));
+  const Words low =
+      _mm256_blendv_epi8(normal_low, _mm256_shuffle_epi8(small_low, magnitude), is_small);
+  const Words high = _mm256_or_si256(
+      _mm256_blendv_epi8(normal_high, _mm256_shuffle_epi8(small_high, magnitude), is_small),
+      _mm256_xor_si256(x, magnitude));
+  const Words low_bytes = _mm256_set1_epi16(0x00FF);
+  *even = _mm256_or_si256(_mm256_and_si256(low, low_bytes), _mm256_slli_epi16(high, 8));
+  *odd = _mm256_or_si256(_mm256_srli_epi16(low, 8), _mm256_andnot_si256(low_bytes, high));
 }
-inline Words even_e4m3(Words x) { return odd_e4m3(_mm256_slli_epi16(x, 8)); }
 /// `otherwise` where x is NaN.
 inline Words unless_nan(Floats x, Words value, Words otherwise) {
   return _mm256_blendv_epi8(value, otherwise, bits(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));

@@ -69,8 +69,34 @@ inline Words odd_bytes(Words x) { return _mm512_srai_epi16(x, 8); }
 inline Words dot_halves(Words a, Words b, Words c) {
   return _mm512_add_epi32(c, _mm512_madd_epi16(a, b));
 }
-/// e4m3fn codes as bf16, exactly; 0x7F and 0xFF as +-480. Codes are bytes 0 and 2, or 1 and 3, of
-/// every word. The exponent is rebiased by an addition; subnormals come from a table.
+// expand_e4m3(): e4m3fn codes exactly as bf16, bytes 0 and 2 of words to even; NaN becomes +-480.
+#ifdef __AVX512VBMI__
+/// Bytes of bf16 by the low seven bits of an e4m3fn code: [0] the low ones, [1] the high ones.
+struct E4m3Bytes {
+  alignas(64) uint8_t of[2][128];
+  constexpr E4m3Bytes() : of() {
+    constexpr uint16_t kSmall[] = {0, 0x3B00, 0x3B80, 0x3BC0, 0x3C00, 0x3C20, 0x3C40, 0x3C60};
+    for (int code = 0; code < 128; ++code) {
+      const int number = code < 8 ? kSmall[code] : 0x3C00 + code * 16;
+      of[0][code] = static_cast<uint8_t>(number);
+      of[1][code] = static_cast<uint8_t>(number >> 8);
+    }
+  }
+};
+constexpr E4m3Bytes kE4m3Bytes;
+inline void expand_e4m3(Words x, Words* even, Words* odd) {
+  const auto look_up = [&](const uint8_t* table) {
+    return _mm512_permutex2var_epi8(load_words(table), x, load_words(table + 64));
+  };
+  const Words low = look_up(kE4m3Bytes.of[0]);
+  const Words high =
+      _mm512_ternarylogic_epi32(look_up(kE4m3Bytes.of[1]), x, set1_word(0x80808080U), 0xF8);
+  constexpr __mmask64 kOddBytes = 0xAAAAAAAAAAAAAAAAU;
+  *even = _mm512_mask_blend_epi8(kOddBytes, low, _mm512_slli_epi16(high, 8));
+  *odd = _mm512_mask_blend_epi8(kOddBytes, _mm512_srli_epi16(low, 8), high);
+}
+#else
+/// The exponent is rebiased by an addition; subnormals come from a table.
 inline Words e4m3_subnormals() {  // by the low five bits of the code, of which the upper are zero
   return _mm512_zextsi128_si512(
       _mm_setr_epi16(0, 0x3B00, 0x3B80, 0x3BC0, 0x3C00, 0x3C20, 0x3C40, 0x3C60));
@@ -93,6 +119,11 @@ inline Words odd_e4m3(Words x) {
                                     _mm512_srli_epi16(x, 8), e4m3_subnormals());
   return _mm512_ternarylogic_epi32(x, set1_word(0x80008000U), magnitude, 0xEA);
 }
+inline void expand_e4m3(Words x, Words* even, Words* odd) {
+  *even = even_e4m3(x);
+  *odd = odd_e4m3(x);
+}
+#endif
 /// `otherwise` where x is NaN.
 inline Words unless_nan(Floats x, Words value, Words otherwise) {
   return _mm512_mask_blend_epi32(_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), value, otherwise);
