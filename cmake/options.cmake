@@ -5,7 +5,7 @@ option(ERNE_CUDA "build the CUDA backend, liberne_cuda.so (needs nvcc)" OFF)
 option(ERNE_EXAMPLES "build examples/" OFF)
 option(ERNE_WERROR "treat warnings as errors" ON)
 set(ERNE_SANITIZE "" CACHE STRING "sanitizers, e.g. address,undefined or thread")
-option(ERNE_PCH "precompile the headers that most of src/ includes: quicker, but hides a missing #include" OFF)
+option(ERNE_QUICK "precompile the common headers, compile up to 8 files of a room as one: hides a missing #include" OFF)
 
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)

@@ -1,9 +1,9 @@
 # What nearly every file includes, parsed once: for the tests always, for the rooms in builds that are only tested
-# (ERNE_PCH).
+# (ERNE_QUICK).
 set(common_headers <algorithm> <filesystem> <functional> <map> <memory> <optional> <span> <string> <vector>
     <nlohmann/json.hpp>)
 file(GENERATE OUTPUT ${CMAKE_BINARY_DIR}/empty.cc CONTENT "")
-if(ERNE_PCH)
+if(ERNE_QUICK)
   add_library(rooms_pch OBJECT ${CMAKE_BINARY_DIR}/empty.cc)
   target_link_libraries(rooms_pch PRIVATE fmt::fmt)
   target_precompile_headers(rooms_pch PRIVATE ${common_headers})
@@ -26,9 +26,17 @@ function(erne_room name)
   endforeach()
   target_link_libraries(erne_${name} PUBLIC ${ROOM_LIBS} PRIVATE ${ROOM_PRIVATE_LIBS})
   add_dependencies(rooms erne_${name})
-  if(ERNE_PCH)
+  if(ERNE_QUICK)
     target_precompile_headers(erne_${name} REUSE_FROM rooms_pch)
+    set_target_properties(erne_${name} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+    target_compile_options(erne_${name} PRIVATE -Wno-subobject-linkage -Wno-unknown-warning-option)
   endif()
+endfunction()
+
+# erne_alone(a.cc): files that define in an anonymous namespace what another file of the room does too, and so are not
+# compiled together with it. Files with options of their own are alone anyway.
+function(erne_alone)
+  set_source_files_properties(${ARGN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
 endfunction()
 
 # erne_kernels(OPTIONS -O3 SOURCES a.cc): files with optimisation of their own, in Debug builds too.
