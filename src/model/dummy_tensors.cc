@@ -9,13 +9,13 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "base/rng.h"
+#include "model/config_keys.h"
 #include "model/layout.h"
 
 namespace erne {
 namespace {
 
 constexpr int64_t kMostNumbers = int64_t{1} << 24;  // random ones
-constexpr size_t kMaxConfigBytes = size_t{4} << 20;
 constexpr double kUsualRange = 0.02;
 
 bool is_random(const ExpectedTensor& t) {

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "device/null_device.h"
 #include "model/checkpoint.h"
+#include "model/config_keys.h"
 #include "model/quantization.h"
 #include "model/text_model.h"
 #include "model/text_weights.h"
@@ -18,7 +19,6 @@
 namespace erne {
 namespace {
 
-constexpr size_t kMaxConfigBytes = size_t{4} << 20;
 constexpr int64_t kRowAlign = 16;      // bytes; of a row of codes or numbers on a card
 constexpr int64_t kStepTokens = 2304;  // a prompt chunk and 256 answers: the engine's usual step
 constexpr int64_t kStepRows = 256;

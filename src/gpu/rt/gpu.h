@@ -13,6 +13,8 @@
 
 #if defined(ERNE_GPU_EMULATED)
 #include "gpu/emulated/gpu_emulated.h"
+#elif defined(__HIP__)
+#include "gpu/rt/gpu_hip.h"
 #else
 #include "gpu/rt/gpu_cuda.h"
 #endif
