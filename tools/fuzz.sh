@@ -27,6 +27,7 @@ if [ ! -x "$target" ]; then
   exit 2
 fi
 mkdir -p "build/fuzz/corpus/$only" "fuzz/corpus/$only"
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1  # without it undefined behaviour would be printed and pass
 if ! "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=65536 \
   -print_final_stats=1 -artifact_prefix="build/fuzz/artifacts/$only-" \
   "build/fuzz/corpus/$only" "fuzz/corpus/$only" >"build/fuzz/$only.log" 2>&1; then
