@@ -33,7 +33,8 @@ if(ERNE_SANITIZE)
   add_link_options(-fsanitize=${ERNE_SANITIZE})
   if(ERNE_SANITIZE MATCHES "address,undefined")
     # A fifth of the build: address sanitizer reports a null access too, and nothing here casts down a hierarchy blindly.
-    add_compile_options(-fno-sanitize=null,vptr)
+    # The first fault ends the program: nothing is compiled to go on after one.
+    add_compile_options(-fno-sanitize=null,vptr -fno-sanitize-recover=undefined)
   endif()
 endif()
 

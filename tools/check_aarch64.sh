@@ -44,4 +44,6 @@ compile "$test_flags" $gtest/googletest/src/gtest-all.cc $gtest/googlemock/src/g
   $gtest/googlemock/src/gmock_main.cc $(ls tests/cpu/*_test.cc | grep -v '/topology_test.cc')
 # Values, not every chunking: emulation is slow.
 $cxx -static $objects -pthread -o "$build/cpu_test"
-qemu-aarch64-static "$build/cpu_test" --gtest_brief=1 --gtest_filter='-*SameBits*'
+shares=$(nproc)
+seq 0 $((shares - 1)) | GTEST_TOTAL_SHARDS=$shares xargs -P "$shares" -I '{}' env GTEST_SHARD_INDEX='{}' \
+  qemu-aarch64-static "$build/cpu_test" --gtest_brief=1 --gtest_filter='-*SameBits*'
