@@ -20,7 +20,6 @@ import gpu_models
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PHASES = ("env", "build", "test", "op", "model", "train", "ncu")
 LIMIT_S = {"env": 20, "build": 240, "test": 120, "op": 120, "model": 150, "ncu": 90}
-PREDICTIONS = ROOT / "bench" / "gpu" / "predictions.json"
 OP_RUNS = (("0.3B", "bfloat16"), ("21B-A3B", "bfloat16"))
 MODEL_RUNS = (("0.3B", "bfloat16"), ("21B-A3B", "bfloat16"), ("21B-A3B", "wint4"), ("21B-A3B", "fp8_block"), ("21B-A3B", "wint8"))
 BATCHES = (1, 16, 64, 100)

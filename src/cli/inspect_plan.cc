@@ -7,12 +7,13 @@
 
 #include "base/json.h"
 #include "base/progress.h"
+#include "engine/engine.h"
 #include "model/memory_plan.h"
 
 namespace erne::cli {
 namespace {
 
-constexpr double kShare = 0.88;  // --mem-fraction-static
+const double kShare = EngineOptions{}.mem_fraction_static;  // what serve takes unless told
 constexpr int64_t kContexts[] = {8192, 32768, 131072};
 
 std::vector<int64_t> contexts(const TextConfig& config) {
